@@ -1,4 +1,5 @@
-//! Other agents of the tenant: called, or several begun at once and joined. Each needs the capability `call:AGENT`.
+//! Other agents of the tenant: called by name, or found by what is needed, or several begun at once and joined. Each needs the capability
+//! `call:AGENT`. And people, who are asked: that needs `ask:ROLE`.
 //!
 //! What is begun is a run of its own, with that agent's own grants and limits, in the caller's session. What the attempt did so
 //! far becomes true before it begins, as at a [checkpoint](crate::Task::checkpoint); what a child did is true once it is over,
@@ -23,8 +24,39 @@
 //! })?;
 //! # Ok::<_, ltmc::Failure>(())
 //! ```
+//!
+//! A need is a text. Whose description is nearest to it does it, of all agents of the tenant or of those that are named:
+//!
+//! ```
+//! # use ltmc::coordination::{self, Need};
+//! # let host = ltmc::testing::Host::new().grant("call:*").finds("sum up", "shorten");
+//! # let host = host.answers("shorten", |text| Ok(ltmc::Payload::new("text/plain", text.bytes[..2].to_vec())));
+//! # host.within(|| {
+//! let summary: String = coordination::need(Need::of("sum up"), "to be or not to be".to_owned())?.join()?;
+//! # assert_eq!(summary, "to");
+//! # Ok::<_, ltmc::Failure>(())
+//! # })?;
+//! # Ok::<_, ltmc::Failure>(())
+//! ```
+//!
+//! A question waits for somebody whose key has the role, or one that may more; never for an agent:
+//!
+//! ```
+//! # use std::time::Duration;
+//! # use ltmc::Json;
+//! # use ltmc::coordination::{self, Question, Role};
+//! # let host = ltmc::testing::Host::new().grant("ask:author").replies("Publish this?", &true);
+//! # host.within(|| {
+//! let question = Question::to(Role::Author, "Publish this?").yes_or_no().shows("a draft".to_owned())?;
+//! let Json(yes): Json<bool> = coordination::ask(question.for_at_most(Duration::from_secs(3_600)))?.join()?;
+//! # assert!(yes);
+//! # Ok::<_, ltmc::Failure>(())
+//! # })?;
+//! # Ok::<_, ltmc::Failure>(())
+//! ```
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::{Error, Failure, FromPayload, IntoPayload, Payload, host};
 
@@ -148,6 +180,117 @@ pub fn begin(agent: &str, input: impl IntoPayload) -> Result<Child, Error> {
     Ok(Child { run: host::coordination::begin(agent, written(input)?)? })
 }
 
+/// What is to be done, where it is left open who does it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    pub(crate) text: String,
+    pub(crate) among: Vec<String>,
+    pub(crate) at_least: Option<u8>,
+}
+
+impl Need {
+    /// This, in words, of whichever agent of the tenant fits best.
+    pub fn of(text: impl Into<String>) -> Self {
+        Self { text: text.into(), among: Vec::new(), at_least: None }
+    }
+
+    /// One of these agents, at most 100.
+    #[must_use]
+    pub fn among<'a>(self, agents: impl IntoIterator<Item = &'a str>) -> Self {
+        Self { among: agents.into_iter().map(str::to_owned).collect(), ..self }
+    }
+
+    /// Who fits less well than so many hundredths does not do it; 20 where nothing is said.
+    #[must_use]
+    pub fn at_least(self, hundredths: u8) -> Self {
+        Self { at_least: Some(hundredths), ..self }
+    }
+}
+
+/// Has whichever agent fits best do a task, and does not wait: [`join`] does. Where nobody fits well enough the child fails with
+/// `no-candidate`.
+///
+/// # Errors
+/// As those of [`call`] that are refusals; it needs `call:AGENT` for each agent that the need is among, and `call:*` where it names none.
+pub fn need(need: Need, input: impl IntoPayload) -> Result<Child, Error> {
+    Ok(Child { run: host::coordination::need(need, written(input)?)? })
+}
+
+/// People who can be asked: whoever has a key of the tenant with this role, or one that may more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Admins.
+    Admin,
+    /// Authors, and admins.
+    Author,
+    /// Callers whose run it is, and all above.
+    Caller,
+}
+
+impl Role {
+    #[cfg_attr(target_arch = "wasm32", expect(dead_code, reason = "said by the in-memory host"))]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Author => "author",
+            Self::Caller => "caller",
+        }
+    }
+}
+
+/// A question to people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    pub(crate) title: String,
+    pub(crate) of: Role,
+    pub(crate) show: Option<Payload>,
+    pub(crate) schema: Option<String>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+impl Question {
+    /// To these people, in a line of at most 200 bytes.
+    pub fn to(of: Role, title: impl Into<String>) -> Self {
+        Self { title: title.into(), of, show: None, schema: None, timeout: None }
+    }
+
+    /// Whoever answers is shown this, of at most 64 KiB.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] where it cannot be written.
+    pub fn shows(self, what: impl IntoPayload) -> Result<Self, Error> {
+        Ok(Self { show: Some(written(what)?), ..self })
+    }
+
+    /// The answer is `true` or `false`.
+    #[must_use]
+    pub fn yes_or_no(self) -> Self {
+        self.fits(r#"{"type": "boolean"}"#)
+    }
+
+    /// The answer fits this JSON Schema. Without one any JSON does.
+    #[must_use]
+    pub fn fits(self, json_schema: impl Into<String>) -> Self {
+        Self { schema: Some(json_schema.into()), ..self }
+    }
+
+    /// It can be answered for so long. Without this for as long as this attempt may wait.
+    #[must_use]
+    pub fn for_at_most(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+}
+
+/// Puts a question to people, and does not wait: [`join`] does, and gives the answer, as JSON. Where nobody answers in time the child fails
+/// with `timed-out`.
+///
+/// # Errors
+/// [`Error::AccessDenied`] without `ask:ROLE`; [`Error::Invalid`] for what no question is; [`Error::QuotaExceeded`] and
+/// [`Error::Unavailable`] as [`call`].
+pub fn ask(question: Question) -> Result<Child, Error> {
+    Ok(Child { run: host::coordination::ask(question)? })
+}
+
 /// Waits for all of these children. How each of them ended, in their order.
 ///
 /// # Errors
@@ -193,7 +336,7 @@ fn nothing() -> CallFailure {
 /// Over the host's imports: conversions and nothing else. `testing/coordination.rs` has the same names in memory.
 #[cfg(target_arch = "wasm32")]
 pub(crate) mod guest {
-    use super::CallFailure;
+    use super::{CallFailure, Need, Question, Role};
     use crate::bindings::host::ltmc::agent::{coordination as wit, types};
     use crate::{Error, Payload};
 
@@ -203,6 +346,22 @@ pub(crate) mod guest {
 
     pub(crate) fn begin(agent: &str, input: Payload) -> Result<String, Error> {
         Ok(wit::begin(agent, &payload(input))?)
+    }
+
+    pub(crate) fn need(need: Need, input: Payload) -> Result<String, Error> {
+        let Need { text, among, at_least } = need;
+        Ok(wit::need(&wit::Needed { text, among, at_least }, &payload(input))?)
+    }
+
+    pub(crate) fn ask(question: Question) -> Result<String, Error> {
+        let Question { title, of, show, schema, timeout } = question;
+        let of = match of {
+            Role::Admin => wit::Role::Admin,
+            Role::Author => wit::Role::Author,
+            Role::Caller => wit::Role::Caller,
+        };
+        let timeout_ms = timeout.map(crate::guest::millis);
+        Ok(wit::ask(&wit::Question { title, of, show: show.map(payload), schema, timeout_ms })?)
     }
 
     pub(crate) fn join(children: &[String]) -> Result<Vec<Result<Payload, CallFailure>>, Error> {

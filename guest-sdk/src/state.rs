@@ -58,7 +58,8 @@ pub struct Current<S = String, D = Value> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Refusal {
-    /// By which rule: `no-transition`, `guard`, `schema`, `invariant`, `revision`, `final`, `size`, `version` or `quarantined`.
+    /// By which rule: `no-transition`, `guard`, `schema`, `invariant`, `revision`, `final`, `size`, `deferred`, `version` or
+    /// `quarantined`.
     pub rule: String,
     /// For people: what was wrong, and what would be right.
     pub message: String,

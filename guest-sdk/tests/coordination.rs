@@ -1,9 +1,11 @@
 //! Agents that call agents, in memory: as the host has them.
 
-use ltmc::coordination::{self, CallError, CallFailure};
+use std::time::Duration;
+
+use ltmc::coordination::{self, CallError, CallFailure, Need, Question, Role};
 use ltmc::memory::{self, Increment, Scope};
 use ltmc::testing::Host;
-use ltmc::{Agent, Error, Failure, Task};
+use ltmc::{Agent, Error, Failure, Json, Task};
 
 /// Counts its calls in the session's memory, and then does as its input says.
 #[derive(Default)]
@@ -78,6 +80,51 @@ fn what_cannot_be_called_is_refused() {
         let large = coordination::begin("counts", vec![0; (8 << 20) + 1]);
         assert!(matches!(large, Err(Error::Invalid(_))));
     });
+}
+
+#[test]
+fn who_is_needed_is_found_among_those_that_may_be_called() {
+    let host = host().finds("count", "counts");
+    host.within(|| {
+        let child = coordination::need(Need::of("count").among(["counts"]), "go".to_owned())?;
+        assert_eq!(child.join::<String>()?, "counts 1");
+        let nobody = coordination::need(Need::of("bake").among(["counts"]), String::new())?.join::<String>();
+        assert!(matches!(nobody, Err(CallError::Failed(CallFailure { code, .. })) if code == "no-candidate"));
+        let any = coordination::need(Need::of("count"), String::new());
+        assert_eq!(any, Err(Error::AccessDenied("call:*".to_owned())));
+        let other = coordination::need(Need::of("count").among(["counts", "other"]), String::new());
+        assert_eq!(other, Err(Error::AccessDenied("call:other".to_owned())));
+        assert!(matches!(coordination::need(Need::of(" "), ()), Err(Error::Invalid(_))));
+        assert!(matches!(coordination::need(Need::of("count").at_least(101), ()), Err(Error::Invalid(_))));
+        Ok::<_, Failure>(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn people_are_asked_and_answer_or_do_not() {
+    let host = host().grant("ask:author").replies("Publish?", &"yes");
+    host.within(|| {
+        let question = || Question::to(Role::Author, "Publish?");
+        let Json(answer): Json<String> = coordination::ask(question().shows("a draft".to_owned())?)?.join()?;
+        assert_eq!(answer, "yes");
+        let late = coordination::ask(Question::to(Role::Author, "Who?"))?.join::<Json<bool>>();
+        assert!(matches!(late, Err(CallError::Failed(CallFailure { code, .. })) if code == "timed-out"));
+        let admin = coordination::ask(Question::to(Role::Admin, "Publish?"));
+        assert_eq!(admin, Err(Error::AccessDenied("ask:admin".to_owned())));
+        for wrong in [
+            Question::to(Role::Author, ""),
+            Question::to(Role::Author, "two\nlines"),
+            question().fits("["),
+            question().for_at_most(Duration::ZERO),
+            question().shows("x".repeat((64 << 10) + 1))?,
+        ] {
+            assert!(matches!(coordination::ask(wrong), Err(Error::Invalid(_))));
+        }
+        Ok::<_, Failure>(())
+    })
+    .unwrap();
+    assert_eq!(host.asked().len(), 2);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use ltmc::coordination::{self, CallError};
+use ltmc::coordination::{self, CallError, Need, Question, Role};
 use ltmc::graph::{self, AsOf, Filter, RelateOptions};
 use ltmc::hand_off;
 use ltmc::memory::{self, Append, Increment, MergePatch, Precondition, PutOptions, Scope, Set, Union};
@@ -287,6 +287,34 @@ fn other_agents_called_and_joined() {
         Ok(())
     });
     assert_eq!(host.memory(Scope::Session).get_json::<Vec<String>>("summaries"), Some(vec!["READ".into(), "WRITE".into()]));
+}
+
+#[test]
+#[rustfmt::skip]
+fn who_is_needed_is_found() {
+    let (host, note) = (host().grant("call:summarise").grant("call:brief").finds("summarise a contract in a few sentences", "brief"), note());
+    let host = host.answers("summarise", Ok).answers("brief", Ok);
+    granted(&host, || {
+        let need = Need::of("summarise a contract in a few sentences").among(["summarise", "brief"]);
+        let summary: String = coordination::need(need, note.text)?.join()?;
+        assert_eq!(summary, "a page of its own");
+        Ok(())
+    });
+}
+
+#[test]
+#[rustfmt::skip]
+fn people_are_asked() {
+    let (host, draft) = (host().grant("ask:author").replies("Publish this?", &true), "a draft".to_owned());
+    granted(&host, || {
+        let question = Question::to(Role::Author, "Publish this?").yes_or_no().shows(draft)?;
+        match coordination::ask(question.for_at_most(Duration::from_secs(24 * 60 * 60)))?.join::<Json<bool>>() {
+            Ok(Json(yes)) => {}
+            Err(CallError::Failed(late)) if late.code == "timed-out" => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    });
 }
 
 #[derive(Deserialize)]

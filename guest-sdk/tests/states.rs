@@ -127,6 +127,20 @@ fn time_and_revisions_are_the_hosts() {
 }
 
 #[test]
+fn what_comes_too_early_is_given_after_the_next_transition() {
+    let mut declared = declaration();
+    declared["unhandled"] = json!("defer");
+    let host = Host::new().grant("state").states(declared);
+    let early = host.within(|| moved("add", json!({"total": 3}))).unwrap();
+    assert_eq!((early.state.as_str(), early.revision > 0), ("idle", true));
+    assert_eq!(host.within(|| moved("start", json!({}))).unwrap().state, "working");
+    assert_eq!(host.standing(), ("working".to_owned(), json!({"total": 3})));
+    host.within(|| moved("reset", json!({}))).unwrap();
+    host.advance(Duration::from_secs(601));
+    assert_eq!(host.standing().0, "idle", "it failed by its time, and then came `reset`");
+}
+
+#[test]
 #[should_panic(expected = "state `failed` is a dead end")]
 fn a_wrong_declaration_is_said_at_once() {
     let mut wrong = declaration();

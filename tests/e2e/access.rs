@@ -52,6 +52,7 @@ impl Things {
         let filled = path
             .replace("{scope}", "global")
             .replace("{key}", "shared")
+            .replace("{participant}", &self.key)
             .replace("{name}", "thing")
             .replace("{tenant}", "default")
             .replace("{cap}", "log")
@@ -121,6 +122,7 @@ fn with_body(request: RequestBuilder, method: &Method, path: &str) -> RequestBui
             request.json(&json!({"operations": [{"put": {"scope": "global", "key": "thing", "json": 1}}]}))
         }
         ("POST", "/v1/sessions") => request.json(&json!({"agent": "thing"})),
+        ("PUT", "/v1/sessions/{id}/participants/{participant}") => request.json(&json!({"part": "observer"})),
         ("POST", "/v1/sessions/{id}/rewind") => request.json(&json!({"to": 0})),
         ("POST", "/v1/sessions/{id}/hand-off") => request.json(&json!({"to": "thing", "reason": "so"})),
         ("POST", "/v1/runs/{id}/restart") => request.json(&json!({"from": "thing"})),

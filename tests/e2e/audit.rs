@@ -385,6 +385,183 @@ async fn an_edit_of_shared_context_behind_the_host_s_back_is_found() -> Result<(
     Ok(())
 }
 
+/// What `until` waits for at most.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// Asks until it is so.
+async fn until(host: &Host, path: &str, is: impl Fn(&Value) -> bool) -> Result<()> {
+    let begun = std::time::Instant::now();
+    loop {
+        let found = host.get(path).await?.expect(200).json();
+        if is(&found) {
+            return Ok(());
+        }
+        anyhow::ensure!(begun.elapsed() < PATIENCE, "{path} does not come to that: {found:#}\n{}", host.log());
+        tokio::time::sleep(std::time::Duration::from_millis(30)).await;
+    }
+}
+
+/// Sessions that were talked in, taken back, forked and closed; a question that is open and one that was answered; a run that waits for an event; and events
+/// that a subscription took in.
+async fn what_follows_journals(host: &mut Host) -> Result<()> {
+    let memory = ["memory:read:*", "memory:write:*"];
+    host.push(&host.admin, "writer", "memory-script", &memory).await?;
+    host.push(&host.admin, "counter", "counter", &memory).await?;
+    let post = async |host: &Host, path: &str, body: Value| -> Result<Value> {
+        let request = host.request(Method::POST, path, &host.admin).header("prefer", "wait=20");
+        let answer = host.send(request.json(&body)).await?;
+        anyhow::ensure!(answer.status.is_success(), "{path}: {}", answer.text());
+        Ok(serde_json::from_slice(&answer.body).unwrap_or_default())
+    };
+    let mut sessions = Vec::new();
+    for _ in 0..2 {
+        let opened = post(host, "/v1/sessions", json!({"agent": "writer"})).await?;
+        sessions.push(opened["id"].as_str().unwrap_or_default().to_owned());
+    }
+    let says = |value: u32| json!([{"do": "put", "scope": "session", "key": "a", "value": value.to_string()}]);
+    for session in &sessions {
+        for value in 1..=3 {
+            post(host, &format!("/v1/sessions/{session}/turns"), says(value)).await?;
+        }
+    }
+    post(host, &format!("/v1/sessions/{}/rewind", sessions[0]), json!({"to": 2})).await?;
+    post(host, &format!("/v1/sessions/{}/turns", sessions[0]), says(4)).await?;
+    post(host, &format!("/v1/sessions/{}/fork", sessions[1]), json!({"at": 2})).await?;
+    post(host, &format!("/v1/sessions/{}/close", sessions[1]), json!({})).await?;
+
+    for (name, rest) in [
+        ("publish", "flow: {ask: {title: \"Publish?\", of: author}}"),
+        ("ship", "flow: {wait: {topic: orders, match: {type: order.paid, subject: $.input.id}}}"),
+        (
+            "intake",
+            "on: [{topic: jobs}]\nflow: {agent: counter, with: {key: n, scope: agent, times: $.input.data.times}}",
+        ),
+    ] {
+        let request = host.request(Method::PUT, &format!("/v1/workflows/{name}"), &host.admin);
+        let document = format!("name: {name}\n{rest}\n");
+        host.send(request.header("content-type", "application/yaml").body(document)).await?.expect(201);
+    }
+    let begin = async |host: &Host, name: &str, input: Value| -> Result<()> {
+        let request = host.request(Method::POST, &format!("/v1/workflows/{name}/runs"), &host.admin);
+        host.send(request.header("prefer", "wait=0").json(&input)).await?.expect(202);
+        Ok(())
+    };
+    for _ in 0..2 {
+        begin(host, "publish", json!({})).await?;
+    }
+    begin(host, "ship", json!({"id": "o1"})).await?;
+    let len = |found: &Value, count: usize| found["items"].as_array().is_some_and(|items| items.len() == count);
+    until(host, "/v1/approvals", |found| len(found, 2)).await?;
+    let open = host.get("/v1/approvals").await?.expect(200).json();
+    let token = open["items"][0]["token"].as_str().unwrap_or_default();
+    post(host, &format!("/v1/approvals/{token}"), json!({"answer": true})).await?;
+    until(host, "/v1/runs?state=waiting", |found| len(found, 2)).await?;
+    for (number, times) in [(1, json!("many")), (2, json!(1))] {
+        let event = json!({"specversion": "1.0", "id": number.to_string(), "source": "/shop", "type": "job", "data": {"times": times}});
+        let request = host.request(Method::POST, "/v1/events?topic=jobs", &host.admin);
+        let request = request.header("content-type", "application/cloudevents+json").body(event.to_string());
+        host.send(request).await?.expect(200);
+    }
+    until(host, "/v1/subscriptions/intake:1", |row| row["dead"] == 1 && row["waiting"] == 1).await?;
+    host.kill_and_restart().await?;
+    until(host, "/v1/approvals", |found| len(found, 1)).await
+}
+
+/// Questions, waits, sessions and their turns, what these are taken back to, and what subscriptions took in: as the journals say, and by nobody else.
+#[tokio::test]
+async fn an_edit_of_what_follows_the_journals_is_found() -> Result<()> {
+    let mut host = Host::start().await?;
+    what_follows_journals(&mut host).await?;
+    host.terminate().await?;
+    assert_eq!(verify(&host, &[])?["damage"], json!([]));
+
+    let mut record = SqliteConnection::connect(&host.data().join("record.db").to_string_lossy()).await?;
+    count_nothing(&mut record).await?;
+    let copy = host.data().join("copy.db").to_string_lossy().into_owned();
+    sqlx::query("vacuum into ?").bind(&copy).execute(&mut record).await?;
+    let edits = [
+        ("a turn is another's", "update turns set by_key = 'aaaaaaaaaaaa' where number = 1", "in `turns`"),
+        ("a turn counts again", "update turns set undone = 0", "in `turns`"),
+        ("a turn is at work", "update turns set stage = 1 where number = 2", "in `turns`"),
+        ("a turn began at another time", "update turns set began = began + 1 where number = 2", "in `turns`"),
+        ("a turn is gone", "delete from turns where number = 3", "in `turns`"),
+        (
+            "a turn that nobody took",
+            "insert into turns (tenant, session, number, run, by_key, stage) select tenant, session, 99, run, by_key, 2 from turns limit 1",
+            "in `turns`",
+        ),
+        ("a session is open again", "update sessions set standing = 0", "in `sessions`"),
+        ("a session had other turns", "update sessions set turns = turns + 1", "in `sessions`"),
+        ("a session expires never", "update sessions set due_at = null where due_at is not null", "in `sessions`"),
+        ("nobody attends to sessions", "delete from session_times", "in `session_times`"),
+        ("others may answer", "update questions set of_role = 'caller' where state = 0", "in `questions`"),
+        ("something else is asked", "update questions set title = 'Other?'", "in `questions`"),
+        ("an answer never was", "update questions set state = 0 where state = 1", "in `questions`"),
+        ("a question is gone", "delete from questions where state = 0", "in `questions`"),
+        ("another event is waited for", "update subscriptions set subject = 'o2'", "in `subscriptions`"),
+        ("no event is waited for", "delete from subscriptions", "in `subscriptions`"),
+        ("what a key held", "update session_keeps set value = x'39' where value is not null", "in `session_keeps`"),
+        ("that it held nothing", "update session_keeps set value = null", "in `session_keeps`"),
+        ("for how long", "update session_keeps set expires_at = 5 where value is not null", "in `session_keeps`"),
+        ("what was kept is gone", "delete from session_keeps", "in `session_keeps`"),
+        (
+            "what nobody kept",
+            "insert into session_keeps select tenant, session, began, 'b', value, expires_at, revision from session_keeps limit 1",
+            "in `session_keeps`",
+        ),
+        ("an event that was taken in", "update arrivals set event = x'00'", "in `arrivals`"),
+        (
+            "another one in its place",
+            "update arrivals set event = (select b.event from arrivals b where b.position <> arrivals.position)",
+            "in `arrivals`",
+        ),
+        ("its key", "update arrivals set key = 'other'", "in `arrivals`"),
+        ("a dead letter waits again", "update arrivals set stage = 0 where stage > 1", "in `arrivals`"),
+        ("one that waits is under way", "update arrivals set stage = 1 where stage = 0", "in `arrivals`"),
+        ("another run did it", "update arrivals set run = (select id from runs where name = 'ship')", "in `arrivals`"),
+        ("an event that is gone", "delete from arrivals", "`besides`"),
+        ("an event of a topic", "update events set topic = 'orders'", "an event of `orders`"),
+        (
+            "an event that nobody published",
+            "insert into events select tenant, topic, position + 1000, id + 1000, event, subject from events",
+            "in no entry",
+        ),
+        (
+            "an event for those who follow",
+            "update log set delta = (select delta from log order by position desc limit 1) where topic = 3",
+            "in `log`",
+        ),
+        ("a run is another turn", "update runs set turn = turn + 1", "another turn"),
+    ];
+    let tables = [
+        "turns",
+        "sessions",
+        "session_times",
+        "questions",
+        "subscriptions",
+        "session_keeps",
+        "arrivals",
+        "events",
+        "runs",
+        "log",
+    ];
+    for (what, edit, named) in edits {
+        let edited = sqlx::raw_sql(edit).execute(&mut record).await?;
+        assert!(edited.rows_affected() > 0, "{what}: nothing was edited");
+        let found = verify(&host, &[])?;
+        let first = found["damage"][0]["what"].as_str().unwrap_or_default();
+        assert!(first.contains(named), "{what}: {found:#}");
+        sqlx::query("attach ? as copy").bind(&copy).execute(&mut record).await?;
+        for table in tables {
+            let sql = format!("delete from main.{table}; insert into main.{table} select * from copy.{table}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut record).await?;
+        }
+        sqlx::query("detach copy").execute(&mut record).await?;
+        assert_eq!(verify(&host, &[])?["damage"], json!([]), "put back after: {what}");
+    }
+    Ok(())
+}
+
 /// Puts the catalog and the runs back as the copy has them.
 async fn restore(record: &mut SqliteConnection, host: &Host) -> Result<()> {
     let copy = host.data().join("copy.db").to_string_lossy().into_owned();

@@ -50,6 +50,61 @@ async fn an_agent_calls_another_one() -> Result<()> {
 }
 
 #[tokio::test]
+async fn an_agent_asks_people_and_goes_on_with_their_answer() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "caller", "call-script", &["ask:author"]).await?;
+    let steps = json!([
+        {"do": "ask", "title": "Publish?", "of": "admin"},
+        {"do": "ask", "title": "two\nlines", "of": "author"},
+        {"do": "ask", "title": "Publish?", "of": "author", "show": {"text": "$.input"}, "schema": "{\"type\": \"boolean\"}"},
+        {"do": "ask", "title": "Quick?", "of": "author", "ms": 1},
+        {"do": "join"},
+    ]);
+    let answering = async {
+        for _ in 0..600 {
+            let open = host.get("/v1/approvals").await?.expect(200).json();
+            let items = open["items"].as_array().context("a list")?;
+            if let Some(asked) = items.iter().find(|asked| asked["title"] == "Publish?") {
+                let path = format!("/v1/approvals/{}", asked["token"].as_str().context("a token")?);
+                let shown = host.get(&path).await?.expect(200).json();
+                ensure!(shown["show"]["json"] == json!({"text": "$.input"}), "{shown:#}");
+                let answer = json!({"answer": true}).to_string();
+                let sent = host.request(Method::POST, &path, &host.admin).header("content-type", "application/json");
+                ensure!(sent.body(answer).send().await?.status().is_success());
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        anyhow::bail!("nobody was asked")
+    };
+    let (played, answered) = tokio::join!(play(&host, "caller", steps), answering);
+    answered?;
+    let played = played?;
+    assert_eq!((&played[0]["error"], &played[0]["capability"]), (&json!("access-denied"), &json!("ask:admin")));
+    assert_eq!(played[1]["error"], "invalid", "{played:#?}");
+    assert_eq!((&played[4]["ok"][0], &played[4]["ok"][1]["failed"]), (&json!(true), &json!("timed-out")));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_agent_has_what_it_needs_done_by_whoever_fits() -> Result<()> {
+    let host = Host::start().await?;
+    host.push(&host.admin, "caller", "call-script", &["call:repeat-words", "call:add-numbers"]).await?;
+    host.push(&host.admin, "repeat-words", "echo", &[]).await?;
+    host.push(&host.admin, "add-numbers", "panics", &[]).await?;
+    let steps = json!([
+        {"do": "need", "text": "repeat these words", "among": ["repeat-words", "add-numbers"], "input": "so"},
+        {"do": "need", "text": "bake a cake", "among": ["repeat-words"], "at-least": 90, "input": 1},
+        {"do": "need", "text": "repeat these words", "input": 1},
+        {"do": "join"},
+    ]);
+    let played = play(&host, "caller", steps).await?;
+    assert_eq!((&played[2]["error"], &played[2]["capability"]), (&json!("access-denied"), &json!("call:*")));
+    assert_eq!((&played[3]["ok"][0], &played[3]["ok"][1]["failed"]), (&json!("so"), &json!("no-candidate")));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_another_tenant_has_is_not_there() -> Result<()> {
     let host = Host::start().await?;
     let beta = host.tenant("beta", "admin").await?;

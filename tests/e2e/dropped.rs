@@ -465,6 +465,28 @@ async fn round(host: &Host, method: &str, path: &str, number: usize) -> Result<O
             let fork = sent(format!("/v1/sessions/{id}/fork")).json(&json!({"title": name}));
             looked(fork, &[201], Then::Opened { title: name }, Look::Session(id))
         }
+        (method, "/v1/sessions/{id}/participants/{participant}") => {
+            let id = session(host, "echo").await?;
+            let make = Sent::new(host, "POST", "/v1/keys").json(&json!({"role": "caller"}));
+            let made = make.answered(host).await?.expect(201).json();
+            let key = made["id"].as_str().context("a key's id")?.to_owned();
+            let put = Sent::new(host, "PUT", format!("/v1/sessions/{id}/participants/{key}"));
+            let put = put.json(&json!({"part": "observer"}));
+            let ask = of(&format!("/v1/sessions/{id}/participants"));
+            let (has, lacks) = match method {
+                "PUT" => (Some(key), None),
+                _ => {
+                    put.answered(host).await?.expect(204);
+                    (None, Some(key))
+                }
+            };
+            let then = Then::Asked { ask, status: 200, has, lacks };
+            let look = Look::Session(id);
+            match method {
+                "PUT" => looked(put, &[204], then, look),
+                _ => looked(sent(put.path), &[204, 404], then, look),
+            }
+        }
         ("POST", "/v1/sessions/{id}/close") => {
             let id = session(host, "echo").await?;
             let ask = of(&format!("/v1/sessions/{id}"));

@@ -44,3 +44,24 @@ async fn a_caller_reads_its_own_runs_only() -> Result<()> {
     host.send(host.request(Method::GET, &format!("/v1/runs/{run}"), &two)).await?.expect(404);
     Ok(())
 }
+
+/// However much another tenant writes, one's own revisions go on as if nobody else were there.
+#[tokio::test]
+async fn revisions_do_not_tell_what_others_write() -> Result<()> {
+    let mut host = Host::start().await?;
+    let (a, b) = (host.tenant("alpha", "admin").await?, host.tenant("beta", "admin").await?);
+    let put = async |host: &Host, key: &str, name: &str| -> Result<u64> {
+        let request = host.request(Method::PUT, &format!("/v1/memory/global/{name}"), key).body("v");
+        let answer = host.send(request).await?;
+        anyhow::ensure!(answer.status.is_success(), "{}", answer.text());
+        Ok(answer.headers["etag"].to_str()?.trim_matches('"').parse()?)
+    };
+    assert_eq!((put(&host, &a, "k").await?, put(&host, &b, "k").await?), (1, 1));
+    for n in 0..20 {
+        put(&host, &b, &format!("k{n}")).await?;
+    }
+    assert_eq!(put(&host, &a, "k").await?, 2);
+    host.kill_and_restart().await?;
+    assert_eq!((put(&host, &a, "k").await?, put(&host, &b, "k").await?), (3, 22));
+    Ok(())
+}

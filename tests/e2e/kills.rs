@@ -34,6 +34,14 @@ const COUNTS: &[(&str, u64)] = &[
     ("answered", 1),
     ("woken", 1),
     ("again", 1),
+    ("pro", 1),
+    ("con", 1),
+    ("closed", 1),
+    ("collected", 1),
+    ("judged", 1),
+    ("late", 1),
+    ("first", 1),
+    ("sought", 1),
 ];
 
 fn everything() -> String {
@@ -59,6 +67,20 @@ flow:
     - {{plan: {{agent: planner, with: $.input.plan, may: [planned]}}}}
     - {{ask: {{title: "May it go on?", of: admin, schema: {{type: boolean}}}}, id: may}}
     - {{agent: answered, with: {ONE}, when: {{pick: $.steps.may.output, equals: true}}}}
+    - {{debate: {{among: [{{agent: pro, with: {ONE}}}, {{agent: con, with: {ONE}}}], rounds: 1, close: {{agent: closed, with: {ONE}}}}}}}
+    - {{hand-off: {{start: ping, among: [ping, pong], per-pair: 3}}, with: $.input.times, validate: {{json-schema: {{const: 3}}}}}}
+    - parallel:
+        one: {{agent: mark, id: mark-one, with: $.input.marks}}
+        other: {{agent: mark, id: mark-other, with: $.input.marks}}
+      context: {{fork: [session, messages]}}
+      collect: {{agent: collected, with: {ONE}}}
+    - {{agent: mark, id: marked, with: $.input.looks, validate: {{json-schema: {{prefixItems: [{{properties: {{ok: {{properties: {{value: {{const: "2"}}}}}}}}}}]}}}}}}
+    - {{agent: judged, with: {ONE}, validate: {{json-schema: {{required: [count]}}}}}}
+    - {{agent: never, id: slow, with: {{n: 0, sleep_ms: 0, scope: agent}}, timeout: 1h}}
+    - {{agent: sleeper, with: $.input.sleeps, timeout: 300ms, on-error: [{{when: {{pick: $.error.code, equals: timed-out}}, do: {{agent: late, with: {ONE}}}}}]}}
+    - {{parallel: [{{agent: first, with: {ONE}}}, {{agent: sleeper, id: second, with: $.input.sleeps}}], need: any}}
+    - {{agent: caller, id: publisher, with: $.input.needs}}
+    - {{agent: caller, id: asker, with: $.input.asks, retry: {{attempts: 9, backoff: 1ms, on: [limit-wall]}}}}
     - {{sequence: [{{agent: again, with: {ONE}}}, {{agent: flaky, id: later, with: {{until: 2}}, retry: {{attempts: 2, backoff: 1ms}}}}]}}
 "#
     )
@@ -162,7 +184,12 @@ async fn whatever_a_workflow_says_is_done_once_however_often_the_host_is_killed(
     }
     host.push(&host.admin, "flaky", "flaky", &[]).await?;
     host.push(&host.admin, "planner", "echo", &[]).await?;
-    host.push(&host.admin, "caller", "call-script", &["call:*"]).await?;
+    host.push(&host.admin, "caller", "call-script", &["call:*", "ask:*"]).await?;
+    for name in ["ping", "pong"] {
+        host.push(&host.admin, name, "pass-on", &["hand-off:*"]).await?;
+    }
+    host.push(&host.admin, "mark", "memory-script", &["memory:read:session", "memory:write:session"]).await?;
+    host.push(&host.admin, "sleeper", "memory-script", &[]).await?;
     put(&host, "below", format!("name: below\nflow: {{agent: below, with: {ONE}}}\n")).await?;
     put(&host, "everything", everything()).await?;
     put(&host, "in-vain", in_vain()).await?;
@@ -178,7 +205,15 @@ async fn whatever_a_workflow_says_is_done_once_however_often_the_host_is_killed(
                 let one = json!({"n": 1, "sleep_ms": 10, "scope": "agent"});
                 let calls = json!([{"do": "call", "agent": "called", "input": one},
                     {"do": "fork", "calls": [["called", one]]}]);
+                let marks = json!([{"do": "update", "key": "marks", "rule": {"increment": 1}}]);
+                let needs = json!([
+                    {"do": "need", "text": "counts what is sought", "among": ["sought"], "at-least": 0, "input": one},
+                    {"do": "join"},
+                ]);
+                let asks = json!([{"do": "ask", "title": "And this?", "of": "admin"}, {"do": "join"}]);
                 let input = json!({"id": format!("{round}-{number}"), "items": [1, 2, 3], "kind": "some", "calls": calls,
+                    "times": 3, "marks": marks, "looks": [{"do": "get", "key": "marks"}], "needs": needs, "asks": asks,
+                    "sleeps": [{"do": "sleep", "ms": 20_000}],
                     "plan": {"name": "made", "flow": {"agent": "planned", "with": one}}});
                 let request = host.request(Method::POST, &format!("/v1/workflows/{workflow}/runs"), &host.admin);
                 let request = request.header("idempotency-key", format!("{round}-{number}")).header("prefer", "wait=0");

@@ -40,6 +40,7 @@ mod sessions;
 mod shares;
 mod states;
 mod subscriptions;
+mod talks;
 mod together;
 mod transactions;
 mod waits;

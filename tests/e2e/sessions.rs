@@ -219,6 +219,81 @@ async fn a_session_is_there_for_those_who_take_part() -> Result<()> {
     Ok(())
 }
 
+/// It is summed up, its memory becomes an archive, the whole of it is exported, and nothing is written any more.
+#[tokio::test]
+async fn a_session_ends_with_a_summary_and_an_archive() -> Result<()> {
+    let mut host = host().await?;
+    let body = json!({"agent": "slow", "summary": "echo", "keep": "archive", "title": "Order 4711"});
+    let id = opened(&host, &body).await?;
+    say(&host, &host.admin, &id, &work(0), Some("wait=30")).await?.expect(200);
+    let memory = format!("/v1/memory/session/noted?owner={id}");
+    let put = async |host: &Host| host.send(host.request(Method::PUT, &memory, &host.admin).body("two words")).await;
+    put(&host).await?.expect(200);
+    assert!(text(&ltmc(&host, &["session", "close", &id])?)?.is_empty());
+    host.kill_and_restart().await?;
+    let begun = Instant::now();
+    let session = loop {
+        let session = host.get(&format!("/v1/sessions/{id}")).await?.expect(200).json();
+        if session["memory"] == "archived" {
+            break session;
+        }
+        ensure!(begun.elapsed() < PATIENCE, "{session:#}");
+        sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!((&session["state"], &session["summary-turn"]), (&json!("closed"), &json!(2)), "{session:#}");
+    let whole: Value = serde_json::from_str(&text(&ltmc(&host, &["session", "export", &id])?)?)?;
+    let summary = &whole["turns"][1];
+    assert_eq!(summary["output"]["json"], json!({"session": id, "title": "Order 4711", "turns": 1}), "{whole:#}");
+    assert_eq!((&summary["answered-by"], &whole["turns"][0]["answered-by"]), (&json!("echo"), &json!("slow")));
+    let keys = whole["memory"]["keys"].as_array().context("an archive")?;
+    assert!(keys.iter().any(|it| it["key"] == "noted" && it["value"]["text"] == "two words"), "{whole:#}");
+    assert_eq!(put(&host).await?.expect(409).code(), "session-over");
+    host.get(&memory).await?.expect(404);
+    let fork = host.send(host.request(Method::POST, &format!("/v1/sessions/{id}/fork"), &host.admin).json(&json!({})));
+    assert_eq!(fork.await?.expect(409).code(), "session-over");
+    let said = host.get("/v1/audit?action=session-forgotten").await?.expect(200).json();
+    assert_eq!(said["items"][0]["detail"]["memory"], "archived", "{said:#}");
+    Ok(())
+}
+
+/// Keys come and go; each request for a new session is one session.
+#[tokio::test]
+async fn keys_are_let_into_a_session_and_put_out_of_it() -> Result<()> {
+    let host = host().await?;
+    let (one, two) = (host.key("default", "caller").await?, host.key("default", "caller").await?);
+    let of = |key: &str| key.split('_').nth(1).unwrap_or_default().to_owned();
+    let session = open(&host, &one, &json!({"agent": "echo"})).await?.expect(201).json();
+    let id = session["id"].as_str().context("an id")?.to_owned();
+    say(&host, &two, &id, &json!(1), None).await?.expect(404);
+    let parts = format!("/v1/sessions/{id}/participants");
+    let put = |by: &str, key: &str| {
+        host.request(Method::PUT, &format!("{parts}/{key}"), by).json(&json!({"part": "contributor"}))
+    };
+    host.send(put(&two, &of(&two))).await?.expect(404);
+    host.send(put(&one, &of(&two))).await?.expect(204);
+    say(&host, &two, &id, &json!(1), Some("wait=30")).await?.expect(200);
+    host.send(put(&two, &of(&two))).await?.expect(403);
+    host.send(put(&one, &of(&one))).await?.expect(400);
+    host.send(put(&one, "aaaaaaaaaaaa")).await?.expect(400);
+    let shown = host.send(host.request(Method::GET, &parts, &two)).await?.expect(200).json();
+    assert_eq!(shown["keys"][0], json!({"key": of(&one), "part": "owner"}), "{shown:#}");
+    assert_eq!(shown["keys"][1], json!({"key": of(&two), "part": "contributor"}), "{shown:#}");
+    assert!(text(&ltmc(&host, &["session", "participants", &id])?)?.contains(&of(&two)));
+    text(&ltmc(&host, &["session", "add", &id, &of(&two), "--observer"])?)?;
+    say(&host, &two, &id, &json!(1), None).await?.expect(403);
+    text(&ltmc(&host, &["session", "remove", &id, &of(&two)])?)?;
+    say(&host, &two, &id, &json!(1), None).await?.expect(404);
+    let fork = async |key: &str| -> Result<Value> {
+        let fork = host.request(Method::POST, &format!("/v1/sessions/{id}/fork"), &one).json(&json!({}));
+        Ok(host.send(fork.header("idempotency-key", key)).await?.expect(201).json()["id"].clone())
+    };
+    assert_eq!(fork("a").await?, fork("a").await?);
+    assert_ne!(fork("a").await?, fork("b").await?);
+    let conflicts = host.get(&format!("/v1/sessions/{id}/conflicts")).await?.expect(200).json();
+    assert_eq!(conflicts, json!({"conflicts": [], "more": false}));
+    Ok(())
+}
+
 #[tokio::test]
 async fn what_a_session_is_opened_with_is_checked() -> Result<()> {
     let host = host().await?;
@@ -234,6 +309,10 @@ async fn what_a_session_is_opened_with_is_checked() -> Result<()> {
         (json!({"agent": "echo", "turn": "300years"}), 400, "`1s` to `366days`"),
         (json!({"agent": "echo", "title": long}), 400, "at most 200 bytes"),
         (json!({"agent": "echo", "if-busy": "wait"}), 400, "if-busy"),
+        (json!({"agent": "echo", "title": "one\u{2028}two"}), 400, "no line breaks"),
+        (json!({"agent": "echo", "keep": "a while"}), 400, "`archive`, `forget`, or a time"),
+        (json!({"agent": "echo", "summary": "nobody"}), 404, "agent `nobody`"),
+        (json!({"agent": "echo", "summary": "check-positive"}), 400, "cannot answer"),
         (json!({"agent": "echo", "participants": {"k": "owner"}}), 400, "participants"),
         (json!({"agent": "echo", "colour": 1}), 400, "colour"),
         (json!({"agent": "echo", "participants": {"aaaaaaaaaaaa": "observer"}}), 400, "there is no such key"),

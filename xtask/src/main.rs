@@ -11,6 +11,8 @@ mod demo;
 #[cfg(test)]
 mod house;
 #[cfg(test)]
+mod lengths;
+#[cfg(test)]
 mod pages;
 mod process;
 mod setup;

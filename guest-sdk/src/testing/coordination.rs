@@ -1,13 +1,17 @@
 //! Other agents, in memory: what is called is done at once.
 
+use std::fmt::Display;
 use std::rc::Rc;
 
-use ltmc_rules::coordination::{MAX_ABOVE, MAX_CHILDREN, check_input, check_joined, too_deep, too_many};
+use ltmc_rules::coordination::{
+    MAX_ABOVE, MAX_CHILDREN, check_input, check_joined, check_need, check_question, too_deep, too_many,
+};
+use serde::Serialize;
 
 use super::attempt::{Crossing, Ended};
-use super::{Host, current, names};
-use crate::coordination::CallFailure;
-use crate::{Agent, Error, Failure, Payload};
+use super::{Host, State, current, names};
+use crate::coordination::{CallFailure, Need, Question};
+use crate::{Agent, Error, Failure, IntoPayload, Json, Payload};
 
 /// What an agent does that others call.
 pub(super) type Callee = Rc<dyn Fn(&Host, Payload) -> Result<Payload, CallFailure>>;
@@ -32,6 +36,31 @@ impl Host {
     #[must_use]
     pub fn answers(self, agent: &str, answer: impl Fn(Payload) -> Result<Payload, Failure> + 'static) -> Self {
         self.callee(agent, Rc::new(move |host: &Self, input| host.called(|| answer(input))))
+    }
+
+    /// For this need this agent is found, which [`has`](Self::has) or [`answers`](Self::answers) says what it does. For any other need
+    /// nobody is.
+    #[must_use]
+    pub fn finds(self, need: &str, agent: &str) -> Self {
+        self.state.borrow_mut().found.insert(need.to_owned(), agent.to_owned());
+        self
+    }
+
+    /// To the question of this title people answer this. Any other one is not answered: it fails with `timed-out`. Answers are not held to
+    /// the question's schema here.
+    ///
+    /// # Panics
+    /// When the answer cannot be written as JSON.
+    #[must_use]
+    pub fn replies(self, title: &str, answer: &impl Serialize) -> Self {
+        let answer = Json(answer).into_payload().unwrap_or_else(|e| panic!("{e}"));
+        self.state.borrow_mut().replies.insert(title.to_owned(), answer);
+        self
+    }
+
+    /// What people were asked so far, by agents whose attempt went that far.
+    pub fn asked(&self) -> Vec<Question> {
+        self.state.borrow().asked.clone()
     }
 
     fn callee(self, agent: &str, callee: Callee) -> Self {
@@ -77,12 +106,64 @@ pub(crate) fn begin(agent: &str, input: Payload) -> Result<String, Error> {
     let ended = |ready: Ready| {
         let host = ready.host.clone();
         let done = ready.run();
-        let mut state = host.state.borrow_mut();
-        let run = format!("00000000-0000-7000-8001-{:012}", state.children.len() + 1);
-        state.children.insert(run.clone(), done);
-        run
+        host.state.borrow_mut().child(done)
     };
     call.cross_apart(format_args!("{request}"), |at| at.ready(agent, input), ended)
+}
+
+pub(crate) fn need(need: Need, input: Payload) -> Result<String, Error> {
+    let request = format!("need {need:?} {input:?}");
+    let call = current()?;
+    let found = |at: &mut Crossing<'_>| {
+        let Need { text, among, at_least } = &need;
+        check_need(text, among.len(), *at_least).map_err(Error::Invalid)?;
+        for agent in among {
+            names::agent(agent)?;
+            at.state.demand(&format!("call:{agent}"))?;
+        }
+        if among.is_empty() {
+            at.state.demand("call:*")?;
+        }
+        if among.iter().any(|agent| !at.state.callees.contains_key(agent)) {
+            return Err(Error::NotFound);
+        }
+        check_input(&input.content_type, &input.bytes).map_err(Error::Invalid)?;
+        let found = at.state.found.get(text).filter(|agent| among.is_empty() || among.contains(agent)).cloned();
+        match found {
+            Some(agent) => at.ready(&agent, input).map(Ok),
+            None => {
+                at.begins(&"need")?;
+                Ok(Err((at.host.clone(), no_candidate(text))))
+            }
+        }
+    };
+    let ended = |found: Result<Ready, (Host, CallFailure)>| {
+        let (host, done) = match found {
+            Ok(ready) => (ready.host.clone(), ready.run()),
+            Err((host, failure)) => (host, Err(failure)),
+        };
+        host.state.borrow_mut().child(done)
+    };
+    call.cross_apart(format_args!("{request}"), found, ended)
+}
+
+fn no_candidate(text: &str) -> CallFailure {
+    CallFailure::new("no-candidate", None, format!("no agent fits what is needed, \"{text}\""), false)
+}
+
+pub(crate) fn ask(question: Question) -> Result<String, Error> {
+    let request = format!("ask {question:?}");
+    current()?.cross(format_args!("{request}"), |at| {
+        let shown = question.show.as_ref().map(|show| show.bytes.len());
+        let timeout_ms = question.timeout.map(super::millis);
+        check_question(&question.title, shown, question.schema.as_deref(), timeout_ms).map_err(Error::Invalid)?;
+        at.state.demand(&format!("ask:{}", question.of.as_str()))?;
+        at.begins(&"question")?;
+        let late = || CallFailure::new("timed-out", None, "nobody answered in time", false);
+        let done = at.state.replies.get(&question.title).cloned().ok_or_else(late);
+        at.state.asked.push(question.clone());
+        Ok(at.state.child(done))
+    })
 }
 
 pub(crate) fn join(children: &[String]) -> Result<Vec<Result<Payload, CallFailure>>, Error> {
@@ -101,17 +182,45 @@ impl Crossing<'_> {
         names::agent(agent)?;
         self.state.demand(&format!("call:{agent}"))?;
         check_input(&input.content_type, &input.bytes).map_err(Error::Invalid)?;
+        let callee = self.state.callees.get(agent).cloned();
+        let above = self.above(&agent)?;
+        let callee = callee.ok_or(Error::NotFound)?;
+        self.begun();
+        let host = Host { above, ..self.host.clone() }.agent(agent);
+        Ok(Ready { host, callee, input })
+    }
+
+    /// Something that is no agent begins below this one.
+    fn begins(&mut self, what: &dyn Display) -> Result<(), Error> {
+        self.above(what)?;
+        self.begun();
+        Ok(())
+    }
+
+    /// What would run above what this one begins.
+    fn above(&self, next: &dyn Display) -> Result<Vec<String>, Error> {
         let above: Vec<String> = self.host.above.iter().chain([&self.host.task.agent]).cloned().collect();
         if above.len() > MAX_ABOVE {
-            return Err(Error::QuotaExceeded(too_deep(&above, &agent)));
+            return Err(Error::QuotaExceeded(too_deep(&above, next)));
         }
         if self.state.called >= MAX_CHILDREN {
             return Err(Error::QuotaExceeded(too_many()));
         }
-        let callee = self.state.callees.get(agent).cloned().ok_or(Error::NotFound)?;
+        Ok(above)
+    }
+
+    /// One more is begun; what was done so far is true before.
+    fn begun(&mut self) {
         self.state.called += usize::from(self.host.above.is_empty());
         self.checkpoint();
-        let host = Host { above, ..self.host.clone() }.agent(agent);
-        Ok(Ready { host, callee, input })
+    }
+}
+
+impl State {
+    /// A child that is over, by the id that it is joined by.
+    fn child(&mut self, done: Done) -> String {
+        let run = format!("00000000-0000-7000-8001-{:012}", self.children.len() + 1);
+        self.children.insert(run.clone(), done);
+        run
     }
 }

@@ -22,6 +22,8 @@ pub(super) fn capability_like(text: &str) -> Result<(), &'static str> {
         ["memory", "read" | "write", "global" | "session" | "agent" | "*"] => Ok(()),
         ["message", "send", agent] if any(agent, names::agent) => Ok(()),
         ["message", "publish" | "subscribe", topic] if any(topic, names::topic) => Ok(()),
+        ["ask", "admin" | "author" | "caller" | "*"] => Ok(()),
+        ["ask", ..] => Err("it is ask:ROLE, with ROLE admin, author, caller or *"),
         ["memory", ..] => Err("it is memory:read:SCOPE or memory:write:SCOPE, with SCOPE global, session, agent or *"),
         ["graph", ..] => Err("it is graph:read or graph:write"),
         ["recall", ..] => Err("it is recall:read or recall:write"),
@@ -30,6 +32,6 @@ pub(super) fn capability_like(text: &str) -> Result<(), &'static str> {
         ["call" | "hand-off", name] | ["fs", "read" | "write", name] if !name.is_empty() => Ok(()),
         ["http", host, port] if !host.is_empty() && !port.is_empty() => Ok(()),
         _ => Err("known are log, memory:VERB:SCOPE, graph:VERB, recall:VERB, message:send:AGENT, message:receive, \
-                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, state, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:VERB:DIRECTORY"),
+                  message:publish:TOPIC, message:subscribe:TOPIC, session:history, state, call:AGENT, hand-off:AGENT, ask:ROLE, http:HOST:PORT, fs:VERB:DIRECTORY"),
     }
 }

@@ -267,6 +267,12 @@ struct State {
     removed: BTreeSet<String>,
     /// What agents do that others call.
     callees: BTreeMap<String, coordination::Callee>,
+    /// Who is found for which need.
+    found: BTreeMap<String, String>,
+    /// What people answer, by the question's title.
+    replies: BTreeMap<String, Payload>,
+    /// What people were asked.
+    asked: Vec<crate::coordination::Question>,
     /// How children ended that were begun.
     children: BTreeMap<String, coordination::Done>,
     /// What was said before the turn that is played.

@@ -1,9 +1,9 @@
-//! The agent's own state, in memory: by the host's own rules, but for what a JSON Schema says, which no native test judges, and for
-//! migrations.
+//! The agent's own state, in memory: by the host's own rules, but for what a JSON Schema says, which no native test judges, for
+//! migrations, and for what is published when a state ends.
 
 use std::rc::Rc;
 
-use ltmc_rules::state::{Asked, Current as Machine, Declaration, Per, patch};
+use ltmc_rules::state::{Asked, Came, Current as Machine, Declaration, Deferred, Per, patch};
 use serde_json::Value;
 
 use super::attempt::{Change, Crossing, What};
@@ -16,6 +16,28 @@ use crate::state::{Current, Refusal, Told};
 pub(super) struct Kept {
     pub(super) machine: Machine,
     pub(super) revision: u64,
+    /// Events that wait for the next transition.
+    pub(super) deferred: Vec<Deferred>,
+}
+
+impl Kept {
+    /// As it is by now: a state ends by itself, and what waits is given then.
+    fn by(mut self, declared: &Declaration, now_ms: u64) -> Self {
+        while let Some(next) = declared.ended(&self.machine, now_ms) {
+            self.machine = next;
+            self.recall(declared, now_ms);
+        }
+        self
+    }
+
+    /// Gives the state, which has just begun, what waits for it.
+    fn recall(&mut self, declared: &Declaration, now_ms: u64) {
+        while let Some((_, came)) = declared.recalled(&self.machine, &mut self.deferred, now_ms) {
+            if let Ok(next) = came {
+                self.machine = next;
+            }
+        }
+    }
 }
 
 impl Host {
@@ -38,8 +60,11 @@ impl Host {
     pub fn standing(&self) -> (String, Value) {
         let state = self.state.borrow();
         let declared = state.declared.get(&self.task.agent).expect("no states were declared: `states` does that");
-        let kept = state.data.states.get(&self.state_key(declared)).map(|kept| kept.machine.clone());
-        let machine = declared.lapsed(kept.unwrap_or_else(|| declared.first(state.now_ms)), state.now_ms);
+        let kept = state.data.states.get(&self.state_key(declared)).cloned();
+        let machine = match kept {
+            Some(kept) => kept.by(declared, state.now_ms).machine,
+            None => declared.first(state.now_ms),
+        };
         (machine.state, machine.data)
     }
 
@@ -53,14 +78,14 @@ impl Host {
 
 pub(crate) fn get() -> Result<Told, Error> {
     current()?.cross(format_args!("state"), |at| {
-        let (declared, _, machine, revision) = found(at)?;
-        Ok(Ok(told(&declared, machine, revision)))
+        let (declared, _, kept) = found(at)?;
+        Ok(Ok(told(&declared, kept.machine, kept.revision)))
     })
 }
 
 pub(crate) fn transition(event: &str, change: &str, expected: Option<u64>) -> Result<Told, Error> {
     current()?.cross(format_args!("transition {event} {change} {expected:?}"), |at| {
-        let (declared, key, machine, revision) = found(at)?;
+        let (declared, key, mut kept) = found(at)?;
         let refused = |refused: ltmc_rules::state::Refused| {
             Ok(Err(Refusal { rule: refused.rule.as_str().to_owned(), message: refused.message }))
         };
@@ -69,20 +94,27 @@ pub(crate) fn transition(event: &str, change: &str, expected: Option<u64>) -> Re
             Err(why) => return refused(why),
         };
         let asked = Asked { event, patch: &patch, expected };
-        match declared.transition(&machine, revision, &asked, at.state.now_ms) {
-            Ok(Some(next)) => {
-                let revision = at.state.next_revision();
-                at.change(Change::State(key, Kept { machine: next.clone(), revision }));
-                Ok(Ok(told(&declared, next, revision)))
+        match declared.transition(&kept.machine, kept.revision, &asked, at.state.now_ms) {
+            Ok(Came::To(next)) => {
+                kept.machine = next;
+                kept.recall(&declared, at.state.now_ms);
             }
-            Ok(None) => Ok(Ok(told(&declared, machine, revision))),
-            Err(why) => refused(why),
+            Ok(Came::Deferred) => {
+                if let Err(full) = Deferred::push(&mut kept.deferred, &asked) {
+                    return refused(full);
+                }
+            }
+            Ok(Came::Ignored) => return Ok(Ok(told(&declared, kept.machine, kept.revision))),
+            Err(why) => return refused(why),
         }
+        kept.revision = at.state.next_revision();
+        at.change(Change::State(key, kept.clone()));
+        Ok(Ok(told(&declared, kept.machine, kept.revision)))
     })
 }
 
-/// The state that the agent is in, with what is declared of it, its key, and its revision.
-fn found(at: &mut Crossing<'_>) -> Result<(Rc<Declaration>, String, Machine, u64), Error> {
+/// The state that the agent is in, with what is declared of it, and its key.
+fn found(at: &mut Crossing<'_>) -> Result<(Rc<Declaration>, String, Kept), Error> {
     at.state.demand("state")?;
     let agent = &at.host.task.agent;
     let Some(declared) = at.state.declared.get(agent).cloned() else {
@@ -90,11 +122,11 @@ fn found(at: &mut Crossing<'_>) -> Result<(Rc<Declaration>, String, Machine, u64
     };
     let (key, now_ms) = (at.host.state_key(&declared), at.state.now_ms);
     let kept = at.look(What::State(key.clone())).states.get(&key).cloned();
-    let (machine, revision) = match kept {
-        Some(Kept { machine, revision }) => (declared.lapsed(machine, now_ms), revision),
-        None => (declared.first(now_ms), 0),
+    let kept = match kept {
+        Some(kept) => kept.by(&declared, now_ms),
+        None => Kept { machine: declared.first(now_ms), revision: 0, deferred: Vec::new() },
     };
-    Ok((declared, key, machine, revision))
+    Ok((declared, key, kept))
 }
 
 fn told(declared: &Declaration, machine: Machine, revision: u64) -> Current<String, String> {

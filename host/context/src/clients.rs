@@ -18,7 +18,7 @@ use ltmc_model::{AgentName, Digest, Position, Revision, RunId, SessionId, StepPa
 use ltmc_policy::Action;
 use ltmc_ports::log::Interest;
 use ltmc_ports::metered::Family;
-use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, WriteJournal};
+use ltmc_ports::{Changes, Clock, Expect, Kind, ReadMail, ReadSessions, WriteJournal};
 use ltmc_tenancy::{Authority, Error, Read};
 use metrics::{Counter, counter};
 
@@ -53,6 +53,8 @@ pub struct Ports {
     pub journal: Arc<dyn WriteJournal>,
     /// Dead letters.
     pub mail: Arc<dyn ReadMail>,
+    /// Whose memory is written no more.
+    pub sessions: Arc<dyn ReadSessions>,
     /// What clients follow.
     pub subscriptions: Arc<Subscriptions>,
     /// The host's clock.
@@ -109,19 +111,36 @@ impl Clients {
         }
         let change = Change::Context { call: call.name().to_owned(), about: call.about(), request: call.digest() };
         CALLS.of([call.name()]).increment(1);
+        let unfinished = self.unfinished(caller, owner, &call).await?;
         for tries in 0..TRIES {
             let whose = Whose { patience: locks::patience(tries), ..whose(caller, owner) };
-            let (reply, commit) = match self.decide(whose, call.clone()).await? {
+            let (reply, mut commit) = match self.decide(whose, call.clone()).await? {
                 Decided::Answer(answer) => return Ok(answer),
                 Decided::Change(reply, commit) | Decided::Lease(reply, commit) => (reply, commit),
                 // A client did nothing that others are to see first.
                 Decided::Checkpoint => break,
             };
+            commit.changes.expects.extend(unfinished.clone());
             if self.came_true(caller, &change, commit).await? {
                 return Ok(Ok(reply));
             }
         }
         Err(contended())
+    }
+
+    /// That the session whose memory a call changes is not over; none: it changes none.
+    async fn unfinished(&self, caller: &Caller, owner: &Owner, call: &Call) -> Result<Option<Expect>, Error> {
+        let Some(id) = owner.session.as_ref().filter(|_| matches!(call, Call::Memory(_)) && call.changes()) else {
+            return Ok(None);
+        };
+        let found = self.ports.sessions.session(&caller.tenant, id).await?;
+        match found.filter(|session| session.standing.is_over()) {
+            Some(over) => {
+                let message = format!("session {id} is {}: its memory is only read", over.standing.as_str());
+                Err(Error::Conflict { code: "session-over", message })
+            }
+            None => Ok(Some(Expect::Unfinished { session: id.clone() })),
+        }
     }
 
     /// Does what all of these calls say, in order, or nothing: each sees what those before it did, nobody else sees any of it
@@ -149,12 +168,19 @@ impl Clients {
         about.truncate(about.floor_char_boundary(MAX_ABOUT));
         let change = Change::Context { call: "transaction".into(), about, request: Digest::of(&digests) };
         calls.iter().for_each(|(_, call)| CALLS.of([call.name()]).increment(1));
+        let mut unfinished = Vec::new();
+        for (owner, call) in &calls {
+            if let Some(one) = self.unfinished(caller, owner, call).await?.filter(|one| !unfinished.contains(one)) {
+                unfinished.push(one);
+            }
+        }
         let begun = tokio::time::Instant::now();
         for tries in (0..TRIES).take_while(|_| begun.elapsed() < PATIENCE) {
-            let (replies, commit) = match self.decide_all(caller, &calls, locks::patience(tries)).await? {
+            let (replies, mut commit) = match self.decide_all(caller, &calls, locks::patience(tries)).await? {
                 Ok(decided) => decided,
                 Err(refused) => return Ok(Err(refused)),
             };
+            commit.changes.expects.extend(unfinished.clone());
             if self.came_true(caller, &change, commit).await? {
                 return Ok(Ok(replies));
             }
@@ -194,7 +220,9 @@ impl Clients {
     }
 
     async fn decide(&self, whose: Whose<'_>, call: Call) -> Result<Decided, Error> {
-        let asked = Asked { whose, now: self.ports.clock.now(), revision: &|| self.ports.journal.next_revision() };
+        let tenant = whose.tenant;
+        let revision = || self.ports.journal.next_revision(tenant);
+        let asked = Asked { whose, now: self.ports.clock.now(), revision: &revision };
         Ok(self.ports.context.decide(asked, call).await?)
     }
 

@@ -71,8 +71,8 @@ impl WriteJournal for Handed {
         })
     }
 
-    fn next_revision(&self) -> Revision {
-        self.journal.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.journal.next_revision(tenant)
     }
 }
 

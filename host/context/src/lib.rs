@@ -23,6 +23,7 @@ pub mod messages;
 pub mod recall;
 pub mod state;
 pub mod state_people;
+pub mod state_time;
 pub mod subscription;
 pub mod transaction;
 

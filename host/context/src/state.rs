@@ -5,14 +5,16 @@
 //! kept only where it was not judged by that schema before. A state that does not stand to the declaration is never changed here: an older
 //! one is migrated first (whoever asks has that done, and then asks again), any other is refused by its rule.
 
-use ltmc_model::agent::AgentRef;
+use std::time::Duration;
+
+use ltmc_model::agent::{Agent, AgentRef};
 use ltmc_model::call::state::{StateCall, Transition};
 use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::Code;
 use ltmc_model::memory::Item;
-use ltmc_model::state::{self, Declared, Kept, Machine, Refused, Rule, Standing};
-use ltmc_model::{AgentName, Digest, Payload, Revision, TenantId, Timestamp};
+use ltmc_model::state::{self, Came, Declared, Deferred, Dropped, Kept, Machine, Refused, Rule, Standing};
+use ltmc_model::{AgentName, Digest, Payload, Revision, SessionId, TenantId, Timestamp};
 use ltmc_ports::{Expect, StoreError};
 use ltmc_tenancy::Authority;
 use serde_json::{Value, json};
@@ -115,7 +117,11 @@ impl Context {
                 let found = Found::of(self.memory.item(whose, &drawer, &key, asked.now).await?.as_ref());
                 match self.stands(whose.tenant, declared, &found, asked.now).await {
                     Ok(Standing::Sound(machine)) => {
-                        let told = declared.told(&machine, found.at());
+                        let stood = match self.stood(whose.tenant, declared, machine, found.kept(), asked.now).await {
+                            Ok(stood) => stood,
+                            Err(refusal) => return Ok(Stated::decided(Decided::Answer(Err(refusal)))),
+                        };
+                        let told = declared.told(&stood.machine, found.at());
                         Ok(Stated::decided(Decided::Answer(Ok(Reply::State(Ok(told))))))
                     }
                     Ok(standing) => Ok(elsewhere(declared, &standing, key, &found)),
@@ -124,6 +130,30 @@ impl Context {
             }
             StateCall::Transition(call) => self.transition(asked, declared, agent, key, call).await,
         }
+    }
+
+    /// Why the state that an agent would work with in a session is quarantined; none: it is not, or it has none.
+    ///
+    /// # Errors
+    /// [`StoreError`] where the record does not answer.
+    pub async fn quarantined(
+        &self,
+        tenant: &TenantId,
+        session: &SessionId,
+        agent: &Agent,
+        now: Timestamp,
+    ) -> Result<Option<String>, StoreError> {
+        let Ok(Some(declared)) = Declared::of(&agent.manifest) else { return Ok(None) };
+        let Some(key) = declared.key(Some(session)) else { return Ok(None) };
+        let patience = Duration::ZERO;
+        let whose =
+            Whose { tenant, session: Some(session), agent: Some(&agent.name), within: None, client: None, patience };
+        let found = Found::of(self.memory.item(whose, &state::drawer(&agent.name), &key, now).await?.as_ref());
+        Ok(match found.kept.as_ref().map(|kept| declared.standing(kept.as_ref(), now)) {
+            Ok(Standing::Quarantined(why)) => Some(why),
+            Ok(Standing::Sound(_) | Standing::Older(_) | Standing::Newer(_)) => None,
+            Err(why) => Some(why.clone()),
+        })
     }
 
     async fn transition(
@@ -159,23 +189,37 @@ impl Context {
             Err(refusal) => return answer(Err(refusal)),
         };
         let expects = vec![Expect::Key { drawer: drawer.clone(), key: key.clone(), revision: found.revision }];
-        let next = match declared.declaration.transition(&machine, found.at().0, &what, now.millis()) {
-            Ok(Some(next)) => next,
-            Ok(None) => {
-                let told = Reply::State(Ok(declared.told(&machine, found.at())));
+        let mut stood = match self.stood(whose.tenant, declared, machine, found.kept(), now).await {
+            Ok(stood) => stood,
+            Err(refusal) => return answer(Err(refusal)),
+        };
+        let from = stood.machine.state.clone();
+        match declared.declaration.transition(&stood.machine, found.at().0, &what, now.millis()) {
+            Ok(Came::To(next)) => {
+                match self.judged(whose.tenant, declared, &next.data).await {
+                    Ok(None) => stood.machine = next,
+                    Ok(Some(why)) => return refused(Refused::new(Rule::Schema, why)),
+                    Err(refusal) => return answer(Err(refusal)),
+                }
+                if let Err(refusal) = self.recall(whose.tenant, declared, &mut stood, now).await {
+                    return answer(Err(refusal));
+                }
+            }
+            Ok(Came::Deferred) => {
+                if let Err(full) = Deferred::push(&mut stood.deferred, &what) {
+                    return refused(full.into());
+                }
+            }
+            Ok(Came::Ignored) => {
+                let told = Reply::State(Ok(declared.told(&stood.machine, found.at())));
                 return Ok(Stated::decided(whose.unchanged(told, expects, lock)));
             }
             Err(why) => return refused(why.into()),
-        };
-        match self.judged(whose.tenant, declared, &next.data).await {
-            Ok(None) => {}
-            Ok(Some(why)) => return refused(Refused::new(Rule::Schema, why)),
-            Err(refusal) => return answer(Err(refusal)),
         }
         let revision = (asked.revision)();
-        let told = declared.told(&next, revision);
+        let told = declared.told(&stood.machine, revision);
         let run = whose.log().map(|log| log.run());
-        let kept = Kept { event: Some(call.event.clone()), run, ..declared.kept(next, Some(machine.state), now) };
+        let kept = Kept { event: Some(call.event.clone()), run, ..stood.kept(declared, Some(from), now) };
         let change = MemoryChange { drawer, key, revision, value: Some(value(&kept)), trail: None };
         let room = match self.room(whose, &change, &found).await? {
             Ok(room) => room,
@@ -210,13 +254,17 @@ impl Context {
         };
         let (drawer, at, run) = (state::drawer(own), revision(), whose.log().map(|log| log.run()));
         let (kept, why) = match made {
-            Ok(machine) => (Kept { run, ..declared.kept(machine, Some(kept.state), now) }, None),
+            Ok(machine) => {
+                let deferred = kept.deferred;
+                (Kept { run, deferred, ..declared.kept(machine, Some(kept.state), now) }, None)
+            }
             Err(why) => {
                 let version = declared.declaration.version;
                 let why =
                     format!("its migration by `{agent}` from version {} to {version} failed: {why}", kept.version);
                 let (from, quarantined) = (Some(kept.state.clone()), Some(cut(&why)));
-                let set_aside = Kept { at: now, from, run, quarantined, event: None, by: None, reason: None, ..kept };
+                let (event, by, reason, due) = (None, None, None, None);
+                let set_aside = Kept { at: now, from, run, quarantined, event, by, reason, due, timed: false, ..kept };
                 (set_aside, Some(why))
             }
         };
@@ -233,6 +281,55 @@ impl Context {
                 Migrated::Quarantined(Decided::change(told, vec![delta], expects, None).at_once())
             }
         }))
+    }
+
+    /// A state as it is by now, with what waits for its next transition: where its time ended it, that was one.
+    ///
+    /// # Errors
+    /// That is not known now.
+    pub(crate) async fn stood(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        machine: Machine,
+        kept: Option<&Kept>,
+        now: Timestamp,
+    ) -> Result<Stood, Refusal> {
+        let deferred = kept.map(|kept| kept.deferred.iter().cloned().map(Deferred::from).collect());
+        let has_ended = kept.is_some_and(|kept| kept.machine() != machine);
+        let mut stood = Stood { machine, deferred: deferred.unwrap_or_default(), dropped: Vec::new() };
+        if has_ended {
+            self.recall(tenant, declared, &mut stood, now).await?;
+        }
+        Ok(stood)
+    }
+
+    /// Gives a state that has just begun the events that wait for it.
+    ///
+    /// # Errors
+    /// What they come to is not known now.
+    async fn recall(
+        &self,
+        tenant: &TenantId,
+        declared: &Declared,
+        stood: &mut Stood,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        let declaration = &declared.declaration;
+        while let Some((one, came)) = declaration.recalled(&stood.machine, &mut stood.deferred, now.millis()) {
+            let rule = match came {
+                Ok(next) => match self.judged(tenant, declared, &next.data).await? {
+                    None => {
+                        stood.machine = next;
+                        continue;
+                    }
+                    Some(_) => Rule::Schema,
+                },
+                Err(refused) => refused.rule,
+            };
+            stood.dropped.push(Dropped { event: one.event, rule: rule.as_str().to_owned() });
+        }
+        Ok(())
     }
 
     /// How what is kept stands to a declaration, its schema too. The error: that is not known now.
@@ -296,6 +393,22 @@ impl Context {
             0 => Ok(Ok(None)),
             more => self.memory.fits(whose, more).await,
         }
+    }
+}
+
+/// A state, with the events that wait for its next transition.
+pub(crate) struct Stood {
+    pub(crate) machine: Machine,
+    pub(crate) deferred: Vec<Deferred>,
+    /// Those that were refused when they were given.
+    pub(crate) dropped: Vec<Dropped>,
+}
+
+impl Stood {
+    /// What is kept of it from now on.
+    pub(crate) fn kept(self, declared: &Declared, from: Option<String>, now: Timestamp) -> Kept {
+        let deferred = self.deferred.into_iter().map(Into::into).collect();
+        Kept { deferred, dropped: self.dropped, ..declared.kept(self.machine, from, now) }
     }
 }
 

@@ -148,7 +148,8 @@ impl Clients {
                 Mend::Set { state, data } => self.set(tenant, &declared, &found, state, data, now).await?,
             };
             let by = Some(caller.key.clone());
-            let kept = Kept { at: now, event: None, run: None, by, reason: Some(reason.clone()), ..kept };
+            let (timed, dropped, why) = (false, Vec::new(), Some(reason.clone()));
+            let kept = Kept { at: now, event: None, timed, dropped, run: None, by, reason: why, ..kept };
             let (call, verb) = match &mend {
                 Mend::Release => ("state.release", "released".to_owned()),
                 Mend::Set { state, .. } => ("state.set", format!("set to `{state}`")),
@@ -156,7 +157,7 @@ impl Clients {
             let about = format!("{} {verb}: {reason}", of.agent);
             let request = Digest::of(format!("{call} {}/{key} {}", of.agent, kept.data).as_bytes());
             let change = Change::Context { call: call.to_owned(), about, request };
-            let (drawer, revision) = (state::drawer(&of.agent), self.ports().journal.next_revision());
+            let (drawer, revision) = (state::drawer(&of.agent), self.ports().journal.next_revision(&caller.tenant));
             let expected = Expect::Key { drawer: drawer.clone(), key: key.clone(), revision: found.revision };
             let written = MemoryChange { drawer, key, revision, value: Some(value(&kept)), trail: None };
             let owner = Owner::default();
@@ -192,8 +193,13 @@ impl Clients {
         let released = Found { kept: Ok(Some(kept.clone())), revision: found.revision, bytes: found.bytes };
         match self.stands_now(tenant, declared, &released, now).await? {
             Standing::Quarantined(why) => Err(unfit(&why)),
+            // It is timed again from when it came to be.
+            Standing::Sound(_) => {
+                let due = declared.declaration.due(&kept.machine()).map(|(at, _)| Timestamp::from_millis(at));
+                Ok(Kept { due, ..kept })
+            }
             // Of an older version it is migrated when it is looked at next.
-            Standing::Sound(_) | Standing::Older(_) | Standing::Newer(_) => Ok(kept),
+            Standing::Older(_) | Standing::Newer(_) => Ok(kept),
         }
     }
 

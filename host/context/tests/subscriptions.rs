@@ -50,8 +50,9 @@ impl House {
 
     /// Puts a key whose value is the number that it is, and one beside it.
     async fn put(&mut self, number: u64, durability: Durability) -> Position {
-        let change =
-            |key: &str| Delta::Memory(put(&Drawer::Global, key, self.record.next_revision(), number.to_string()));
+        let change = |key: &str| {
+            Delta::Memory(put(&Drawer::Global, key, self.record.next_revision(&tenant("acme")), number.to_string()))
+        };
         let deltas = vec![change(&format!("plan/{number}")), change("other")];
         self.write("acme", deltas, durability).await
     }

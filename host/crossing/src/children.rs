@@ -1,4 +1,4 @@
-//! What calls of other agents come to: runs that are begun, waited for, and answered from.
+//! What calls of other agents, and of people, come to: runs that are begun, waited for, and answered from.
 //!
 //! Invariants: before a child is begun, what its caller did is in the record: the child sees it, and nothing of a child is true
 //! of which nobody knows where it comes from. What a child gave is an effect of its caller's like any other. Of a branch that has a context
@@ -10,9 +10,9 @@ use ltmc_model::child::{self, Ended, MAX_JOINED_BYTES};
 use ltmc_model::effect::{Refusal, Reply};
 use ltmc_model::failure::Failure;
 use ltmc_model::fork;
-use ltmc_model::{AgentName, Digest, Payload, RunId};
+use ltmc_model::{Digest, Payload, RunId};
 use ltmc_ports::Durability;
-use ltmc_ports::children::Child;
+use ltmc_ports::children::{Child, Wanted};
 
 use crate::{Crossing, Turn, broken};
 
@@ -30,17 +30,21 @@ impl Crossing {
         }
         let answer = match call {
             CoordinationCall::Call(Call { agent, input }) => {
-                match self.begun(turn, agent, input, request, false).await? {
+                match self.begun(turn, Wanted::Agent(agent), input, request, false).await? {
                     Ok(run) => Ok(Reply::Ended(self.ended(run).await?)),
                     Err(refusal) => Err(refusal),
                 }
             }
             CoordinationCall::Begin(Begin { agent, input }) => {
-                let begun = self.begun(turn, agent, input, request, true).await?;
-                begun.map(|run| {
-                    turn.children.insert(run);
-                    Reply::Begun(run)
-                })
+                self.told(turn, Wanted::Agent(agent), input, request).await?
+            }
+            CoordinationCall::Need(need) => {
+                let input = need.input.clone();
+                self.told(turn, Wanted::Need(Box::new(need)), input, request).await?
+            }
+            CoordinationCall::Ask(ask) => {
+                let shown = ask.show.clone().unwrap_or_default();
+                self.told(turn, Wanted::Answer(Box::new(ask)), shown, request).await?
             }
             CoordinationCall::Join(Join { children }) => self.joined(turn, &children).await?.map(Reply::Joined),
             CoordinationCall::HandOff(asked) => return self.handed_off(turn, asked, false).await,
@@ -50,10 +54,25 @@ impl Crossing {
         Ok(Decided::Answer(answer))
     }
 
+    /// Begins a child of which the attempt is told, to join it later.
+    async fn told(
+        &self,
+        turn: &mut Turn,
+        wanted: Wanted,
+        input: Payload,
+        request: Digest,
+    ) -> Result<Result<Reply, Refusal>, Failure> {
+        let begun = self.begun(turn, wanted, input, request, true).await?;
+        Ok(begun.map(|run| {
+            turn.children.insert(run);
+            Reply::Begun(run)
+        }))
+    }
+
     pub(crate) async fn begun(
         &self,
         turn: &mut Turn,
-        agent: AgentName,
+        wanted: Wanted,
         input: Payload,
         request: Digest,
         is_told: bool,
@@ -65,7 +84,7 @@ impl Crossing {
         let (step, attempt, effect) = (self.step.clone(), self.attempt, turn.number + 1);
         let is_apart = fork::Level::has_session(turn.transaction.levels());
         let trail = turn.transaction.heard().cloned();
-        self.children.begin(Child { step, attempt, effect, request, agent, input, trail, is_told, is_apart }).await
+        self.children.begin(Child { step, attempt, effect, request, wanted, input, trail, is_told, is_apart }).await
     }
 
     async fn joined(&self, turn: &mut Turn, children: &[RunId]) -> Result<Result<Vec<Ended>, Refusal>, Failure> {

@@ -449,7 +449,16 @@ impl Crossing {
         let authority = &self.shared.authority;
         let in_force = authority.in_force(self.log.tenant(), &self.agent, &self.component).await;
         let in_force = in_force.map_err(|e| broken(&e))?;
-        Ok(in_force.decide(&call.needs()))
+        let refused = |capability| match in_force.decide(&[capability]) {
+            Verdict::Allowed(_) => None,
+            refused => Some(refused),
+        };
+        Ok(match in_force.decide(&call.needs()) {
+            Verdict::Allowed(capability) => {
+                call.needs_besides().into_iter().find_map(refused).unwrap_or(Verdict::Allowed(capability))
+            }
+            refused => refused,
+        })
     }
 
     /// Keeps a line, once, within bounds.

@@ -15,6 +15,7 @@ use ltmc_model::failure::{Code, Failure};
 use ltmc_model::state::Declared;
 use ltmc_model::{Capability, Digest, Payload};
 use ltmc_policy::Verdict;
+use ltmc_ports::children::Wanted;
 
 use crate::{Crossing, Turn, broken, unanswered, unavailable};
 
@@ -82,7 +83,7 @@ impl Crossing {
         {
             return Ok(Err(Refusal::Denied(missing)));
         }
-        let run = match self.begun(turn, agent, migration.input.clone(), request, false).await? {
+        let run = match self.begun(turn, Wanted::Agent(agent), migration.input.clone(), request, false).await? {
             Ok(run) => run,
             Err(refusal) => return Ok(Err(refusal)),
         };

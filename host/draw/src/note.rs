@@ -48,6 +48,7 @@ pub(crate) fn condition(condition: &Condition) -> String {
                 Test::Suffix(text) => format!("{pick} ends with {text:?}"),
                 Test::Exists(true) => format!("{pick} exists"),
                 Test::Exists(false) => format!("no {pick}"),
+                Test::Fits(_) => format!("{pick} fits a schema"),
             }
         }
     }

@@ -326,6 +326,25 @@ mod tests {
         vectors[0].iter().zip(&vectors[1]).map(|(a, b)| a * b).sum()
     }
 
+    /// However many of one tenant's texts wait, another's have their turn.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn texts_take_turns_tenant_by_tenant() {
+        let loaded = real().await;
+        let lane = MiniLm { id: loaded.id.clone(), model: loaded.model.clone(), turns: Turns::new(AT_ONCE, 1) };
+        let [acme, beta] = ["acme", "beta"].map(|name| name.parse::<TenantId>().unwrap());
+        let texts = ["a text".to_owned()];
+        let embed = async |of: &TenantId| lane.embed(of, &texts, Purpose::Passage).await;
+        // A long batch of acme's.
+        let held = lane.turns.take(&acme).await.unwrap();
+        let mut waits = Box::pin(embed(&acme));
+        assert!(futures::poll!(waits.as_mut()).is_pending(), "a tenant has one batch at once");
+        assert_eq!(embed(&beta).await.unwrap().len(), 1);
+        assert!(futures::poll!(waits.as_mut()).is_pending());
+        assert_eq!(embed(&acme).await.unwrap_err().kind, Kind::Unavailable, "more of its may not wait than may");
+        drop(held);
+        assert_eq!(waits.await.unwrap().len(), 1);
+    }
+
     #[tokio::test]
     async fn its_name_is_the_hash_of_its_weights() {
         let id = EmbedderId { name: "minilm:53aa51172d142c89".to_owned(), dimensions: 384 };

@@ -282,7 +282,7 @@ impl Gave {
 
 #[cfg(test)]
 mod tests {
-    use ltmc_model::journal::{Decided, Entry, Event, Placed, RunStarted};
+    use ltmc_model::journal::{Decided, Entry, Event, Placed, RunStarted, Semantics};
     use ltmc_model::run::{TakenUp, Target, Usage};
     use ltmc_model::{Epoch, Payload, Seq, Timestamp};
 
@@ -307,6 +307,7 @@ mod tests {
             scheduled: None,
             follows: None,
             turn: None,
+            semantics: Semantics::CURRENT,
             forked: None,
             parent: None,
         };

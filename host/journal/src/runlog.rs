@@ -271,7 +271,7 @@ impl RunLog {
 
     /// The next revision for a memory change.
     pub fn next_revision(&self) -> Revision {
-        self.ports.journal.next_revision()
+        self.ports.journal.next_revision(&self.tenant)
     }
 
     /// Looks at the history, what is staged included.

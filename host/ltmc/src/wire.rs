@@ -13,7 +13,7 @@ use ltmc_api::{App, HttpLimits};
 use ltmc_context::{Clients, Handed, clients};
 use ltmc_model::{AgentName, Timestamp};
 use ltmc_orchestration::{
-    Runs, Schedules, Sealing, Sessions, Triggers, Workflows, runs, schedules, triggers, workflows,
+    Lapses, Runs, Schedules, Sealing, Sessions, Triggers, Workflows, runs, schedules, triggers, workflows,
 };
 use ltmc_ports::{Clock, Entropy, Record};
 use ltmc_projections::Repairs;
@@ -40,6 +40,7 @@ pub(crate) struct Host {
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
+    pub(crate) lapses: Arc<Lapses>,
     /// What clients asked for and may not wait for any more.
     pub(crate) tasks: Tasks,
     pub(crate) authority: Arc<Authority>,
@@ -88,6 +89,7 @@ impl Host {
         let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
         let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
+        let lapses = Arc::new(Lapses::new(record.clone(), runs.clone()));
         let workflows = Arc::new(Workflows::new(workflows::Ports {
             read: record.clone(),
             authority: base.authority.clone(),
@@ -131,6 +133,7 @@ impl Host {
             schedules,
             triggers,
             sessions,
+            lapses,
             tasks: authority.tasks().clone(),
             authority,
             record,
@@ -237,6 +240,7 @@ impl Base {
             authority: self.authority.clone(),
             journal: self.record.clone(),
             mail: self.record.clone(),
+            sessions: self.record.clone(),
             subscriptions: self.shared.subscriptions.clone(),
             clock: self.clock.clone(),
         }))

@@ -8,7 +8,7 @@ use crate::message::Trail;
 use crate::{KeyId, RunId, TenantId};
 
 /// What a key may do. One role in one tenant; the operator stands outside of all.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Tenants, ceilings, health; never a tenant's data.

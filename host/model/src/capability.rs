@@ -8,9 +8,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::caller::Role;
 use crate::ids::AgentName;
 use crate::memory::Scope;
 use crate::message::Topic;
+use crate::workflow::Ask;
 
 /// One thing an agent may do.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub enum Capability {
     Call(Any<AgentName>),
     /// `hand-off:AGENT`: hand a conversation that it holds to an agent.
     HandOff(Any<AgentName>),
+    /// `ask:ROLE`, ROLE one of admin, author, caller, `*`: put questions to people of this role.
+    Ask(Any<Role>),
     /// `http:HOST:PORT`, HOST a name, `*.example.com` never: `*` stands alone or as the port.
     Http {
         /// A DNS name or address in lower case.
@@ -95,7 +99,7 @@ pub struct InvalidCapability {
 
 const KNOWN: &str = "known are log, memory:read:SCOPE, memory:write:SCOPE, graph:read, graph:write, recall:read, \
                      recall:write, message:send:AGENT, message:receive, message:publish:TOPIC, message:subscribe:TOPIC, \
-                     session:history, state, call:AGENT, hand-off:AGENT, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
+                     session:history, state, call:AGENT, hand-off:AGENT, ask:ROLE, http:HOST:PORT, fs:read:DIRECTORY, fs:write:DIRECTORY";
 
 impl Capability {
     /// The longest text of one, in bytes.
@@ -120,6 +124,7 @@ impl Capability {
             | (Self::MessageSend(a), Self::MessageSend(b))
             | (Self::FsRead(a), Self::FsRead(b))
             | (Self::FsWrite(a), Self::FsWrite(b)) => a.covers(b),
+            (Self::Ask(a), Self::Ask(b)) => a.covers(b),
             (Self::Http { host, port }, Self::Http { host: wanted, port: wanted_port }) => {
                 (host == "*" || host == wanted) && port.covers(wanted_port)
             }
@@ -153,6 +158,11 @@ impl FromStr for Capability {
             ["state"] => Ok(Self::State),
             ["call", agent] => any(agent).map(Self::Call).map_err(wrong),
             ["hand-off", agent] => any(agent).map(Self::HandOff).map_err(wrong),
+            ["ask", "*"] => Ok(Self::Ask(Any::All)),
+            ["ask", role] => match Ask::ROLES.iter().find(|(word, _)| word == role) {
+                Some((_, role)) => Ok(Self::Ask(Any::One(*role))),
+                None => Err(wrong(format!("`{role}` is none of admin, author and caller, who can be asked, nor `*`"))),
+            },
             ["fs", "read", directory] => any(directory).map(Self::FsRead).map_err(wrong),
             ["fs", "write", directory] => any(directory).map(Self::FsWrite).map_err(wrong),
             ["http", host, port] => {
@@ -196,6 +206,7 @@ impl Capability {
             Self::State => "state",
             Self::Call(_) => "call",
             Self::HandOff(_) => "hand-off",
+            Self::Ask(_) => "ask",
             Self::Http { .. } => "http",
             Self::FsRead(_) => "fs:read",
             Self::FsWrite(_) => "fs:write",
@@ -209,6 +220,7 @@ impl fmt::Display for Capability {
         match self {
             Self::MemoryRead(scope) | Self::MemoryWrite(scope) => write!(f, ":{scope}"),
             Self::MessageSend(agent) | Self::Call(agent) | Self::HandOff(agent) => write!(f, ":{agent}"),
+            Self::Ask(role) => write!(f, ":{role}"),
             Self::MessagePublish(topic) | Self::MessageSubscribe(topic) => write!(f, ":{topic}"),
             Self::Http { host, port } => write!(f, ":{host}:{port}"),
             Self::FsRead(directory) | Self::FsWrite(directory) => write!(f, ":{directory}"),
@@ -258,6 +270,8 @@ mod tests {
             "call:summarize",
             "call:*",
             "hand-off:refunds",
+            "ask:author",
+            "ask:*",
             "http:api.example.com:443",
             "http:*:*",
             "fs:read:input",
@@ -283,6 +297,9 @@ mod tests {
             "call:",
             "call:a*",
             "hand-off",
+            "ask",
+            "ask:viewer",
+            "ask:operator",
             "http:API.example.com:443",
             "http:a:65536",
             "http:*.a:1",
@@ -301,6 +318,8 @@ mod tests {
         assert!(cap("memory:read:*").covers(&cap("memory:read:agent")));
         assert!(!cap("memory:read:*").covers(&cap("memory:write:agent")));
         assert!(!cap("memory:read:agent").covers(&cap("memory:read:*")));
+        assert!(cap("ask:*").covers(&cap("ask:admin")));
+        assert!(!cap("ask:author").covers(&cap("ask:admin")) && !cap("ask:author").covers(&cap("ask:caller")));
         assert!(cap("http:a.example:*").covers(&cap("http:a.example:80")));
         assert!(!cap("http:a.example:*").covers(&cap("http:b.example:80")));
     }

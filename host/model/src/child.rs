@@ -7,7 +7,8 @@ use crate::run::Target;
 use crate::{Payload, RunId, StepPath};
 
 pub use ltmc_rules::coordination::{
-    MAX_ABOVE, MAX_CHILDREN, MAX_JOINED, MAX_JOINED_BYTES, check_input, check_joined, too_deep, too_large, too_many,
+    MAX_ABOVE, MAX_CHILDREN, MAX_JOINED, MAX_JOINED_BYTES, check_input, check_joined, check_need, check_question,
+    too_deep, too_large, too_many,
 };
 
 /// Where a run comes from that another one began.

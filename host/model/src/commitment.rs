@@ -2,7 +2,7 @@
 //! What stands in the tables can so be held against the chain, which has no values of clients' changes.
 //!
 //! Invariants: pure, and fixed for ever: what one version committed to, every later one checks. Of messages in mailboxes the message itself is
-//! committed to, not in whose hands it is; events of topics and marks of runs are not: they are thrown away by their age.
+//! committed to, not in whose hands it is. Events of topics are, and are missed by nobody: they are thrown away by their age. Marks of runs are not.
 
 use sha2::{Digest as _, Sha256};
 
@@ -12,7 +12,7 @@ use crate::memory::Drawer;
 use crate::message::Channel;
 use crate::{Digest, Revision, RunId, Timestamp};
 
-/// Names a place: of a key, a note, a fact, the end of a fact, a message, or what a client's idempotency key stands for.
+/// Names a place: of a key, a note, a fact, the end of a fact, a message, an event, or what a client's idempotency key stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Place(pub [u8; 16]);
 
@@ -120,6 +120,19 @@ pub fn mail(agent: &str, event: &[u8]) -> Digest {
     Form::of("message").text(agent.as_bytes()).text(event).digest()
 }
 
+/// The place of an event of a topic.
+pub fn event_place(id: Revision) -> Place {
+    Form::of("topic-event").number(id.0).place()
+}
+
+/// An event of a topic: where it was published, and the event in the bytes that it is kept in.
+pub fn event(topic: &str, event: &[u8]) -> Digest {
+    Form::of("event").text(topic.as_bytes()).text(event).digest()
+}
+
+/// From when on what is thrown away by its age may be gone: at any time.
+const BY_AGE: Timestamp = Timestamp::from_millis(1);
+
 /// The place of a client's idempotency key.
 pub fn asked_place(key: &str) -> Place {
     Form::of("asked").text(key.as_bytes()).place()
@@ -164,7 +177,10 @@ impl Commitment {
                 Channel::Mailbox(agent) => {
                     vec![put(mail_place(message.id), mail(agent.as_str(), &message.event.to_bytes()))]
                 }
-                Channel::Topic(_) => Vec::new(),
+                Channel::Topic(topic) => {
+                    let content = event(topic.as_str(), &message.event.to_bytes());
+                    vec![Self { place: event_place(message.id), content: Some(content), ends_at: Some(BY_AGE) }]
+                }
             },
             Delta::Processed { message, .. } => vec![gone(mail_place(*message))],
             Delta::Taken { .. }

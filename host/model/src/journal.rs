@@ -1,4 +1,5 @@
-//! The journal: what happened, entry by entry. The state of a run is a fold of its entries.
+//! The journal: what happened, entry by entry. The state of a run is a fold of its entries. What is told by entries of one kind stands in a
+//! file of its own, and the kinds here.
 //!
 //! Invariant: an entry, once written, is read for ever. A new field has a default; a new kind of event is a new variant.
 
@@ -26,7 +27,7 @@ pub use amended::{Amended, Amendment, Replayed};
 pub use decided::{Candidate, Count, Decided, Input, Lost, Next};
 pub use effect::Effect;
 pub use entry::{Commits, Entry, Placed};
-pub use started::{Follows, Forked, RunStarted};
+pub use started::{Follows, Forked, RunStarted, Semantics};
 
 /// One thing that happened in a run, or in a tenant's ledger.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -37,6 +37,9 @@ pub struct Manifest {
     /// The media types of inputs that it takes: `text/plain`, `text/*`; empty: all of them. Looked at where an agent is chosen for a need.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub accepts: Vec<String>,
+    /// The JSON Schema that its inputs fit; none: it says nothing of them. Looked at where an agent is chosen for a need.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<serde_json::Value>,
     /// What it would be woken by: subscriptions, each as an entry of `on` in a workflow's document; they start it once somebody accepts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub subscriptions: Vec<serde_json::Value>,
@@ -77,6 +80,7 @@ impl Default for Manifest {
             description: None,
             asks: Vec::new(),
             accepts: Vec::new(),
+            input: None,
             subscriptions: Vec::new(),
             state: None,
             isolation: Isolation::default(),
@@ -156,6 +160,9 @@ impl Manifest {
                 "`accepts` has `{wrong}`, which is no media type such as `application/json` or `text/*`"
             ));
         }
+        if manifest.input.as_ref().is_some_and(|schema| !schema.is_object() && !schema.is_boolean()) {
+            return Err("`input` is a JSON Schema: an object".into());
+        }
         // Under which name it is called is the upload's to say.
         let anybody = "agent".parse().map_err(|e: crate::ids::InvalidId| e.to_string())?;
         manifest.woken_by(&anybody)?;
@@ -205,5 +212,7 @@ mod tests {
         assert!(Manifest::parse(many.as_bytes()).unwrap_err().contains("at most 16"));
         let wrong = Manifest::parse(br#"{"manifest": 1, "accepts": ["text"]}"#).unwrap_err();
         assert!(wrong.contains("`text`, which is no media type"), "{wrong}");
+        let wrong = Manifest::parse(br#"{"manifest": 1, "input": "text"}"#).unwrap_err();
+        assert!(wrong.contains("`input` is a JSON Schema"), "{wrong}");
     }
 }

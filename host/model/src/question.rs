@@ -1,5 +1,6 @@
 //! Questions: what a run asks people, who may answer, and what became of it.
 
+use ltmc_rules::coordination;
 use serde::{Deserialize, Serialize};
 
 use crate::caller::Role;
@@ -31,9 +32,9 @@ pub struct Question {
 
 impl Question {
     /// The longest title, in bytes.
-    pub const MAX_TITLE: usize = 200;
+    pub const MAX_TITLE: usize = coordination::MAX_TITLE;
     /// The most that is shown, in bytes.
-    pub const MAX_SHOWN: usize = 64 << 10;
+    pub const MAX_SHOWN: usize = coordination::MAX_SHOWN;
     /// The largest answer, in bytes of JSON.
     pub const MAX_ANSWER: usize = 64 << 10;
     /// The longest comment, in bytes.

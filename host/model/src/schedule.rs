@@ -30,6 +30,7 @@ pub struct Timing {
     zone: Zone,
     overlap: Overlap,
     catch_up: Duration,
+    until: Option<Timestamp>,
 }
 
 /// What becomes of a tick while the run of the one before is under way.
@@ -122,7 +123,18 @@ impl Timing {
 
     /// Of these.
     pub fn new(cron: Cron, zone: Zone, overlap: Overlap, catch_up: Duration) -> Self {
-        Self { cron, zone, overlap, catch_up }
+        Self { cron, zone, overlap, catch_up, until: None }
+    }
+
+    /// The same, with no tick after a moment.
+    #[must_use]
+    pub fn ending(self, until: Option<Timestamp>) -> Self {
+        Self { until, ..self }
+    }
+
+    /// After when it comes no more; none: it goes on for ever.
+    pub fn until(&self) -> Option<Timestamp> {
+        self.until
     }
 
     /// The expression.
@@ -151,6 +163,10 @@ impl Timing {
     /// the moment after, one that it shows twice comes the first time. One that comes in every hour goes with the clock: what is
     /// skipped does not come, what is shown twice comes twice.
     pub fn next(&self, after: Timestamp) -> Option<Timestamp> {
+        self.next_ever(after).filter(|at| self.until.is_none_or(|until| *at <= until))
+    }
+
+    fn next_ever(&self, after: Timestamp) -> Option<Timestamp> {
         if !self.cron.names_hours() {
             return self.cron.next_instant(&self.zone, after);
         }
@@ -179,6 +195,8 @@ struct Form {
     zone: String,
     overlap: Overlap,
     catch_up: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until: Option<String>,
 }
 
 impl From<Timing> for Form {
@@ -188,6 +206,7 @@ impl From<Timing> for Form {
             zone: timing.zone.as_str().to_owned(),
             overlap: timing.overlap,
             catch_up: humantime::format_duration(timing.catch_up).to_string(),
+            until: timing.until.map(|until| until.to_string()),
         }
     }
 }
@@ -196,9 +215,10 @@ impl TryFrom<Form> for Timing {
     type Error = String;
 
     fn try_from(form: Form) -> Result<Self, String> {
-        let Form { schedule, zone, overlap, catch_up } = form;
+        let Form { schedule, zone, overlap, catch_up, until } = form;
+        let until = until.map(|until| until.parse()).transpose()?;
         let catch_up = humantime::parse_duration(&catch_up).map_err(|e| format!("`catch-up`: {e}"))?;
-        Ok(Self::new(schedule.parse()?, zone.parse()?, overlap, catch_up))
+        Ok(Self::new(schedule.parse()?, zone.parse()?, overlap, catch_up).ending(until))
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 pub use ltmc_rules::session::{MAX_TOLD, MAX_TOLD_BYTES, check_last, told};
 use serde::{Deserialize, Serialize};
 
+use crate::agent::AgentRef;
 use crate::hand_off::{HandedOff, Holder};
 use crate::ids::InvalidId;
 use crate::run::Target;
@@ -28,6 +29,8 @@ pub const MAX_FORKED: u32 = 10_000;
 pub const MAX_MOVED: usize = 1_000;
 /// And how many bytes they have.
 pub const MAX_MOVED_BYTES: usize = 8 << 20;
+/// The longest archive of a session's memory, in bytes.
+pub const MAX_ARCHIVE: usize = 1 << 20;
 /// The longest title, in bytes.
 pub const MAX_TITLE: usize = 200;
 /// The longest time that a session's settings can name.
@@ -106,7 +109,92 @@ impl Part {
     }
 }
 
-/// What a session is opened with; it stays so.
+/// What becomes of a session's memory once the session is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// It stays, and is only read.
+    #[default]
+    Always,
+    /// It stays for so many milliseconds, and is forgotten then.
+    For(u64),
+    /// It becomes one document of the record, and is forgotten as memory.
+    Archive,
+    /// It is forgotten at once.
+    Forget,
+}
+
+impl Keep {
+    /// Whether it is what is done where nothing else is said.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// When something is to be done about the memory of a session that is over since `over`; none: never.
+    fn due(self, over: Timestamp) -> Option<Timestamp> {
+        match self {
+            Self::Always => None,
+            Self::For(millis) => Some(over.after(Duration::from_millis(millis))),
+            Self::Archive | Self::Forget => Some(over),
+        }
+    }
+}
+
+impl fmt::Display for Keep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always => f.write_str("always"),
+            Self::For(millis) => write!(f, "{}", humantime::format_duration(Duration::from_millis(*millis))),
+            Self::Archive => f.write_str("archive"),
+            Self::Forget => f.write_str("forget"),
+        }
+    }
+}
+
+impl FromStr for Keep {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let time = |text| humantime::parse_duration(text).ok().filter(|time| (MIN_TIME..=MAX_TIME).contains(time));
+        match text {
+            "always" => Ok(Self::Always),
+            "archive" => Ok(Self::Archive),
+            "forget" => Ok(Self::Forget),
+            text => time(text).and_then(|time| u64::try_from(time.as_millis()).ok()).map(Self::For).ok_or_else(|| {
+                let rule = "`always`, `archive`, `forget`, or a time from `1s` to `366days`";
+                InvalidId::new(text, "how long a session's memory is kept", rule)
+            }),
+        }
+    }
+}
+
+/// What became of the memory of a session that is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Remains {
+    /// It was to be archived, and is more than an archive holds: it stays.
+    TooLarge,
+    /// It is a document of the record.
+    Archived,
+    /// Nothing of it is there.
+    Forgotten,
+}
+
+impl Remains {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::TooLarge, Self::Archived, Self::Forgotten];
+
+    /// As it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "too-large",
+            Self::Archived => "archived",
+            Self::Forgotten => "forgotten",
+        }
+    }
+}
+
+/// What a session is opened with; it stays so, but for who takes part.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Who answers: the newest version, each time.
@@ -125,9 +213,31 @@ pub struct Settings {
     /// Who takes part, besides the key that opened it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub participants: BTreeMap<KeyId, Part>,
+    /// The agent that sums it up when it is closed: its last turn; none: nobody does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<AgentRef>,
+    /// What becomes of its memory.
+    #[serde(default, skip_serializing_if = "Keep::is_default")]
+    pub keep: Keep,
 }
 
 impl Settings {
+    /// With an agent or a workflow that answers, and what is done where nothing else is said.
+    pub fn new(with: Target) -> Self {
+        let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            with,
+            if_busy: IfBusy::default(),
+            queue: Self::QUEUE,
+            idle: millis(Self::IDLE),
+            turn: millis(Self::TURN),
+            title: None,
+            participants: BTreeMap::new(),
+            summary: None,
+            keep: Keep::default(),
+        }
+    }
+
     /// How many turns may wait where nothing else is said.
     pub const QUEUE: u32 = 16;
     /// When a session expires where nothing else is said.
@@ -215,6 +325,12 @@ pub struct Session {
     pub holder: Option<Holder>,
     /// When its last turn began or ended.
     pub last_at: Timestamp,
+    /// Since when it takes no more turns; none: it takes some.
+    pub closed_at: Option<Timestamp>,
+    /// The number of the turn that sums it up; none: it has none, or not yet.
+    pub summary: Option<u32>,
+    /// What became of its memory once it was over; none: nothing.
+    pub memory: Option<Remains>,
     /// When something is to be done about it ([`Session::due`]); none: nothing.
     pub due_at: Option<Timestamp>,
 }
@@ -299,6 +415,9 @@ pub struct Place {
     /// Whether it ends those before it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub interrupts: bool,
+    /// Whether it sums the session up, which is being closed.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sums_up: bool,
 }
 
 /// What is to be done about a session.
@@ -310,6 +429,10 @@ pub enum Due {
     TakesTooLong(Active),
     /// The turn at work was interrupted; none: turns that wait were.
     IsInterrupted(Option<Active>),
+    /// It is being closed, and is to be summed up first.
+    SumsUp,
+    /// Something is to become of its memory.
+    Settles,
 }
 
 impl Session {
@@ -330,6 +453,9 @@ impl Session {
             interrupted: 0,
             holder: None,
             last_at: at,
+            closed_at: None,
+            summary: None,
+            memory: None,
             due_at: None,
         };
         new.plan();
@@ -345,6 +471,20 @@ impl Session {
     pub fn rewind(&mut self, holder: Option<Holder>) {
         self.holder = holder;
         self.epoch = self.epoch.next();
+    }
+
+    /// A key takes part from now on, or no more.
+    pub fn take_part(&mut self, key: KeyId, part: Option<Part>) {
+        match part {
+            Some(part) => self.settings.participants.insert(key, part),
+            None => self.settings.participants.remove(&key),
+        };
+    }
+
+    /// Whether a key may take part, as far as others leave it room.
+    pub fn has_room_for(&self, key: &KeyId) -> bool {
+        let participants = &self.settings.participants;
+        participants.contains_key(key) || participants.len() < MAX_PARTICIPANTS
     }
 
     /// What a key may do in it besides what its role lets it do; none: nothing.
@@ -378,13 +518,18 @@ impl Session {
     pub fn next_place(&self, now: Timestamp, waiting: u32) -> Option<Place> {
         let number = self.turns.checked_add(1)?;
         let interrupts = self.settings.if_busy.ends_the_turn();
-        let place = Place { number, waits: !self.is_idle(), interrupts: interrupts && !self.is_idle() };
+        let interrupts = interrupts && !self.is_idle();
+        let place = Place { number, waits: !self.is_idle(), interrupts, sums_up: false };
         self.takes(place, now, waiting).then_some(place)
     }
 
     /// Whether a turn can begin, or wait, in this place, of a key of which so many wait.
     pub fn takes(&self, place: Place, now: Timestamp, waiting: u32) -> bool {
-        let is_next = self.turns.checked_add(1) == Some(place.number) && self.standing == Standing::Open;
+        let is_next = self.turns.checked_add(1) == Some(place.number);
+        if place.sums_up {
+            return is_next && self.is_to_be_summed_up() && !place.waits && !place.interrupts;
+        }
+        let is_next = is_next && self.standing == Standing::Open;
         let has_room = match place.waits {
             false => self.is_idle() && !self.has_expired(now),
             true => {
@@ -403,11 +548,28 @@ impl Session {
         if place.interrupts {
             self.interrupted = place.number;
         }
+        if place.sums_up {
+            self.summary = Some(place.number);
+        }
         match place.waits {
             true => self.queued += 1,
             false => self.begin(place.number, run, at),
         }
         self.plan();
+    }
+
+    /// The place of the turn that sums it up; none: it is not to have one, or not now.
+    pub fn place_of_summary(&self) -> Option<Place> {
+        let place = Place { number: self.turns.checked_add(1)?, waits: false, interrupts: false, sums_up: true };
+        self.is_to_be_summed_up().then_some(place)
+    }
+
+    /// Whether it is being closed, and nothing is left to be done but to sum it up. What is closed at once is not summed up, nor is what
+    /// nothing was said in.
+    pub fn is_to_be_summed_up(&self) -> bool {
+        let closes_at_once = self.interrupted > self.turns;
+        let has_one = self.settings.summary.is_some() && self.turns > 0 && self.summary.is_none();
+        self.standing == Standing::Closing && has_one && !closes_at_once && self.is_idle()
     }
 
     /// A turn that waited is over before it began.
@@ -425,21 +587,29 @@ impl Session {
         if let (Some((number, run)), None) = (next, &self.active) {
             self.queued = self.queued.saturating_sub(1);
             self.begin(number, run, at);
-        } else if self.standing == Standing::Closing && self.is_idle() {
-            self.standing = Standing::Closed;
+        } else if self.standing == Standing::Closing && self.is_idle() && !self.is_to_be_summed_up() {
+            self.over(Standing::Closed, at);
         }
         self.plan();
     }
 
     /// It takes no more turns; `now`: those that it has are to be ended.
-    pub fn close(&mut self, now: bool) {
+    pub fn close(&mut self, now: bool, at: Timestamp) {
         if now {
             self.interrupted = self.turns.saturating_add(1);
         }
         if !self.standing.is_over() {
-            self.standing = if self.is_idle() { Standing::Closed } else { Standing::Closing };
+            (self.standing, self.closed_at) = (Standing::Closing, self.closed_at.or(Some(at)));
+            if self.is_idle() && !self.is_to_be_summed_up() {
+                self.over(Standing::Closed, at);
+            }
         }
         self.plan();
+    }
+
+    /// Nothing more happens in it: what becomes of its memory is counted from here.
+    fn over(&mut self, standing: Standing, at: Timestamp) {
+        (self.standing, self.closed_at) = (standing, Some(at));
     }
 
     /// A turn's run hands the conversation on.
@@ -457,8 +627,14 @@ impl Session {
     }
 
     /// It had no turn for too long.
-    pub fn expire(&mut self) {
-        self.standing = Standing::Expired;
+    pub fn expire(&mut self, at: Timestamp) {
+        self.over(Standing::Expired, at);
+        self.plan();
+    }
+
+    /// This became of its memory.
+    pub fn settle(&mut self, memory: Remains) {
+        self.memory = Some(memory);
         self.plan();
     }
 
@@ -471,6 +647,8 @@ impl Session {
             Some(active) if active.number < self.interrupted => Some(Due::IsInterrupted(Some(active))),
             Some(active) => Some(Due::TakesTooLong(active)),
             None if self.queued > 0 => Some(Due::IsInterrupted(None)),
+            None if self.is_to_be_summed_up() => Some(Due::SumsUp),
+            None if self.standing.is_over() => self.memory.is_none().then_some(Due::Settles),
             None => self.has_expired(now).then_some(Due::Expires),
         }
     }
@@ -488,7 +666,11 @@ impl Session {
             (Some(active), _) => Some(active.since.after(Duration::from_millis(self.settings.turn))),
             (None, _) if self.queued > 0 => Some(self.last_at),
             (None, Standing::Open) => Some(self.last_at.after(Duration::from_millis(self.settings.idle))),
-            (None, _) => None,
+            (None, Standing::Closing) => self.closed_at.filter(|_| self.is_to_be_summed_up()),
+            (None, Standing::Closed | Standing::Expired) => {
+                let over = self.closed_at.filter(|_| self.memory.is_none());
+                over.and_then(|over| self.settings.keep.due(over))
+            }
         };
     }
 }
@@ -501,8 +683,7 @@ mod tests {
 
     fn session(if_busy: IfBusy, queue: u32) -> Session {
         let with = Target::Workflow("w".parse().unwrap());
-        let settings =
-            Settings { with, if_busy, queue, idle: HOUR, turn: HOUR / 2, title: None, participants: BTreeMap::new() };
+        let settings = Settings { if_busy, queue, idle: HOUR, turn: HOUR / 2, ..Settings::new(with) };
         let (tenant, id) = ("acme".parse().unwrap(), "ses-1".parse().unwrap());
         Session::opened(tenant, id, "keykeykeykey".parse().unwrap(), at(0), settings)
     }
@@ -513,6 +694,23 @@ mod tests {
 
     fn run(number: u8) -> RunId {
         RunId::new(at(1), [number; 10])
+    }
+
+    #[test]
+    fn a_clock_that_jumps_ends_what_is_due_and_nothing_else() {
+        let mut session = session(IfBusy::Enqueue, 2);
+        session.take(session.next_place(at(HOUR / 2), 0).unwrap(), run(1), at(HOUR / 2));
+        // Back: nothing is due, and turns end and begin as ever.
+        assert_eq!(session.due(at(0)), None);
+        session.finish(at(1));
+        session.go_on(None, at(1));
+        assert!(!session.has_expired(at(HOUR)) && session.has_expired(at(HOUR + 1)));
+        assert!(session.next_place(at(0), 0).is_some());
+        // On by a year: it expired, once, and takes nothing any more, also where the clock is set back again.
+        let year = 365 * 24 * HOUR;
+        assert_eq!((session.due(at(year)), session.next_place(at(year), 0)), (Some(Due::Expires), None));
+        session.expire(at(year));
+        assert_eq!((session.due(at(2 * year)), session.next_place(at(2), 0)), (None, None));
     }
 
     #[test]
@@ -588,7 +786,7 @@ mod tests {
         for number in 1..=3 {
             session.take(session.next_place(at(1), 0).unwrap(), run(number), at(1));
         }
-        session.close(true);
+        session.close(true, at(9));
         assert_eq!(session.due(at(1)), Some(Due::IsInterrupted(session.active)));
         // The one at work ends by itself: those that wait are none to begin.
         session.finish(at(2));
@@ -605,13 +803,13 @@ mod tests {
     fn a_session_that_closes_does_what_it_has_first() {
         let mut busy = session(IfBusy::Enqueue, 1);
         busy.take(busy.next_place(at(1), 0).unwrap(), run(1), at(1));
-        busy.close(false);
+        busy.close(false, at(9));
         assert_eq!((busy.standing, busy.next_place(at(1), 0)), (Standing::Closing, None));
         busy.finish(at(2));
         busy.go_on(None, at(2));
         assert_eq!((busy.standing, busy.due_at), (Standing::Closed, None));
         let mut idle = session(IfBusy::Enqueue, 1);
-        idle.close(false);
+        idle.close(false, at(9));
         assert_eq!(idle.standing, Standing::Closed);
     }
 }

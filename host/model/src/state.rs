@@ -7,7 +7,9 @@
 //! The machine itself, and its bounds, are [`ltmc_rules::state`]'s.
 
 use bytes::Bytes;
-pub use ltmc_rules::state::{Asked, Current as Machine, Declaration, MAX_DATA, Migrate, Per, Rule, patch};
+pub use ltmc_rules::state::{
+    Asked, Came, Current as Machine, Declaration, Deferred, Emits, MAX_DATA, MAX_DEFERRED, Migrate, Per, Rule, patch,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -72,9 +74,21 @@ pub struct Kept {
     /// Which state it was before; none: it is the first that was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<String>,
-    /// By which event; none: by a migration, or by hand.
+    /// By which event; none: by time, by a migration, or by hand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub event: Option<String>,
+    /// Whether its time made it so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub timed: bool,
+    /// When it ends by itself: a timer of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due: Option<Timestamp>,
+    /// Events that wait for the next transition, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deferred: Vec<Waits>,
+    /// Events that waited, and were refused when they were given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<Dropped>,
     /// Which run made it so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run: Option<RunId>,
@@ -110,6 +124,47 @@ impl Kept {
     pub fn machine(&self) -> Machine {
         Machine { state: self.state.clone(), data: self.data.clone(), since_ms: self.since.millis() }
     }
+}
+
+/// An event that waits, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// The event's name.
+    pub event: String,
+    /// What came with it.
+    pub patch: Value,
+}
+
+impl From<Deferred> for Waits {
+    fn from(Deferred { event, patch }: Deferred) -> Self {
+        Self { event, patch }
+    }
+}
+
+impl From<Waits> for Deferred {
+    fn from(Waits { event, patch }: Waits) -> Self {
+        Self { event, patch }
+    }
+}
+
+/// An event that waited, and was refused when it was given.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dropped {
+    /// The event's name.
+    pub event: String,
+    /// The rule that it was against.
+    pub rule: String,
+}
+
+/// A state whose time comes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timer {
+    /// When it ends by itself.
+    pub at: Timestamp,
+    /// Whose state it is.
+    pub agent: AgentName,
+    /// Under which key it is kept.
+    pub key: String,
 }
 
 /// A declaration, and what it is known by.
@@ -190,9 +245,28 @@ impl Declared {
     pub fn kept(&self, machine: Machine, from: Option<String>, at: Timestamp) -> Kept {
         let (version, since) = (self.declaration.version, Timestamp::from_millis(machine.since_ms));
         let judged = self.schema.as_ref().map(|schema| Digest::of(schema.as_bytes()));
+        let due = self.declaration.due(&machine).map(|(at, _)| Timestamp::from_millis(at));
         let Machine { state, data, .. } = machine;
         let (event, run, by, reason, quarantined) = (None, None, None, None, None);
-        Kept { version, state, data, since, at, from, event, run, by, reason, judged, quarantined }
+        let (timed, deferred, dropped) = (false, Vec::new(), Vec::new());
+        Kept {
+            version,
+            state,
+            data,
+            since,
+            at,
+            from,
+            event,
+            timed,
+            due,
+            deferred,
+            dropped,
+            run,
+            by,
+            reason,
+            judged,
+            quarantined,
+        }
     }
 }
 

@@ -20,7 +20,7 @@ pub struct Tenant {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ceiling {
-    /// Capabilities a grant can give: `log`, `call:*`, `session:history`, `state`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
+    /// Capabilities a grant can give: `log`, `call:*`, `ask:*`, `session:history`, `state`, and all of shared context (memory, graph, recall, messages) unless set otherwise, nothing outside the host.
     pub capabilities: Vec<Capability>,
     /// Limits of a call.
     #[serde(default)]
@@ -75,6 +75,7 @@ impl Default for Ceiling {
                 Capability::State,
                 Capability::Call(Any::All),
                 Capability::HandOff(Any::All),
+                Capability::Ask(Any::All),
             ],
             limits: Wishes::default(),
             concurrency: Self::default_concurrency(),

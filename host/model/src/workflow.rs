@@ -258,6 +258,8 @@ impl Document {
             {
                 schemas.push((node, *place, schema));
             }
+            let asked = node.conditions().into_iter().flat_map(|condition| condition.schemas());
+            schemas.extend(asked.map(|(_, schema)| (node, node.place, schema)));
         }
         schemas
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use ltmc_model::call::{Call, attempt, coordination, form, graph, log, memory, messages, recall, session, state};
+use ltmc_model::caller::Role;
 use ltmc_model::effect::{Level, LogLine};
 use ltmc_model::graph::{AsOf, Direction, FactFilter, Walk};
 use ltmc_model::memory::{Precondition, Scope};
@@ -180,6 +181,24 @@ fn examples() -> Vec<Call> {
         state::Transition { event: "start".into(), patch: "{}".into(), expected: None }.into(),
         state::Transition { event: "start".into(), patch: "{}".into(), expected: Some(Revision(7)) }.into(),
         attempt::Checkpoint.into(),
+        coordination::Need {
+            text: "sum up".into(),
+            among: vec!["a".parse().unwrap(), "b".parse().unwrap()],
+            at_least: Some(30),
+            input: Payload { content_type: "text/plain".into(), bytes: b"x".as_slice().into() },
+        }
+        .into(),
+        coordination::Need { text: "sum up".into(), among: Vec::new(), at_least: None, input: Payload::default() }
+            .into(),
+        coordination::Ask {
+            title: "Publish?".into(),
+            of: Role::Author,
+            show: Some(Payload { content_type: "text/plain".into(), bytes: b"x".as_slice().into() }),
+            schema: Some("true".into()),
+            timeout_ms: Some(1_000),
+        }
+        .into(),
+        coordination::Ask { title: "So?".into(), of: Role::Admin, show: None, schema: None, timeout_ms: None }.into(),
     ]
 }
 
@@ -244,6 +263,10 @@ const GOLDEN: &[&str] = &[
     "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7dc0",
     "state.transition 81b073746174652d7472616e736974696f6e93a57374617274a27b7d07",
     "attempt.checkpoint 81b2617474656d70742d636865636b706f696e7490",
+    "coordination.need 81b1636f6f7264696e6174696f6e2d6e65656494a673756d20757092a161a1621e92aa746578742f706c61696ec40178",
+    "coordination.need 81b1636f6f7264696e6174696f6e2d6e65656494a673756d20757090c092a0c400",
+    "coordination.ask 81b0636f6f7264696e6174696f6e2d61736b95a85075626c6973683fa6617574686f7292aa746578742f706c61696ec40178a474727565cd03e8",
+    "coordination.ask 81b0636f6f7264696e6174696f6e2d61736b95a3536f3fa561646d696ec0c0c0",
 ];
 
 fn line(call: &Call) -> String {

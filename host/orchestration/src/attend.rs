@@ -1,4 +1,5 @@
-//! Sessions as time goes by: turns that take too long or were interrupted are ended, and sessions without turns expire.
+//! Sessions as time goes by: turns that take too long or were interrupted are ended, sessions without turns expire, and what is to become of one that
+//! ends is done (`ended`).
 //!
 //! Invariants: what is due is what the record says. A turn's run is ended first; where it does not end, it loses its session, and whatever it does then
 //! comes too late: so no run, however it hangs, holds a session for longer than that says. Tenants are attended to side by side, each in a round of its
@@ -40,7 +41,9 @@ impl Due for Sessions {
     }
 
     async fn coming(&self, after: Option<&TenantId>) -> Result<Vec<(TenantId, Duration)>, StoreError> {
-        let (page, now) = (self.read.coming_sessions(after, PAGE).await?, self.now());
+        let now = self.now();
+        // What comes later is for a later look.
+        let page = self.read.coming_sessions(now.after(LONGEST), after, PAGE).await?;
         Ok(page.into_iter().map(|(tenant, comes)| (tenant, comes.since(now))).collect())
     }
 
@@ -84,6 +87,8 @@ impl Sessions {
                     None => self.has_none_due(&session).await,
                 }
             }
+            Some(session::Due::SumsUp) => self.sum_up(&session).await,
+            Some(session::Due::Settles) => self.settle(&session).await,
             Some(session::Due::TakesTooLong(active)) => {
                 let longest = humantime::format_duration(Duration::from_millis(session.settings.turn));
                 self.end_turn(&session, active, &format!("a turn of its session may take {longest}")).await
@@ -109,7 +114,7 @@ impl Sessions {
     async fn expire(&self, session: &Session) -> Result<(), StoreError> {
         let id = session.id.clone();
         let expects = vec![Expect::OpenSession { id: id.clone(), expires: Some(self.now()) }];
-        let change = Change::SessionClosed { id, expired: true, now: false };
+        let change = Change::SessionClosed { id, expired: true, now: false, why: None };
         self.authority().act_with(&session.tenant, None, change, Changes { deltas: Vec::new(), expects }).await
     }
 

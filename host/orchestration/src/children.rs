@@ -22,12 +22,12 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::child::{self, MAX_ABOVE, MAX_CHILDREN, OnParentEnd, Parent};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Event, Follows, RunStarted};
+use ltmc_model::journal::{Event, Follows, RunStarted, Semantics};
 use ltmc_model::message::Trail;
 use ltmc_model::run::{State, Target};
 use ltmc_model::workflow::{Document, Does, Node};
-use ltmc_model::{Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
-use ltmc_ports::children::Child;
+use ltmc_model::{AgentName, Digest, Epoch, Payload, RunId, StepPath, TenantId, WorkflowName};
+use ltmc_ports::children::{Child, Wanted};
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::{Durability, Kind, StoreError};
 use ltmc_processor::Account;
@@ -36,10 +36,10 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::engine::{TRIES_WHEN_BUSY, derived_for};
-use crate::metered;
-use crate::plan::Plan;
-use crate::runs::{AGAIN, AT_REST, CANCEL, Inner, Runs};
+use crate::plan::{self, Plan};
+use crate::runs::{AGAIN, AT_REST, CANCEL, Inner, Ready, Runs};
 use crate::supervise::{self, Found, Live, Whose, Why};
+use crate::{metered, wanted};
 
 /// Said of a child that is cancelled with what began it.
 const PARENT_OVER: &str = "what began it is over";
@@ -130,6 +130,7 @@ impl Children {
             scheduled: None,
             follows: Follows::passed_on(self.log.read(|history| history.trail().cloned())),
             turn: None,
+            semantics: Semantics::CURRENT,
         })
     }
 
@@ -268,11 +269,56 @@ struct Origin<'a> {
     is_apart: bool,
 }
 
+/// What a run begins with that a guest asks for.
+struct Beginning {
+    target: Target,
+    /// The versions that are meant by its agents' names.
+    agents: BTreeMap<AgentName, Digest>,
+    /// Its document; none: it is a lone call.
+    ready: Option<Arc<Ready>>,
+    plan: plan::Shared,
+}
+
+impl Children {
+    /// What a guest asks for; the inner error: why it is not to be had.
+    async fn to_begin(&self, wanted: Wanted) -> Result<Result<Beginning, Refusal>, Failure> {
+        let (inner, tenant) = (&self.runs.inner, self.log.tenant());
+        let document = match wanted {
+            Wanted::Agent(agent) => {
+                let reference = AgentRef { name: agent, digest: None };
+                let found = inner.ports.authority.agent(tenant, &reference).await.map_err(|e| broken(&e))?;
+                let Some(agent) = found else { return Ok(Err(Refusal::NotFound)) };
+                let plan = Arc::new(Plan::call(&reference)?);
+                let agents = BTreeMap::from([(agent.name.clone(), agent.digest)]);
+                return Ok(Ok(Beginning { target: Target::Agent(reference), agents, ready: None, plan }));
+            }
+            Wanted::Need(need) => wanted::need(&need),
+            Wanted::Answer(ask) => wanted::question(&ask),
+        };
+        let document = match document {
+            Ok(document) => document,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
+        if let Err(refusal) = wanted::check_schema(inner.ports.schemas.as_ref(), tenant, &document).await? {
+            return Ok(Err(refusal));
+        }
+        let mut agents = BTreeMap::new();
+        for (agent, _, _) in document.agents() {
+            let found = inner.ports.authority.agent(tenant, agent).await.map_err(|e| broken(&e))?;
+            let Some(agent) = found else { return Ok(Err(Refusal::NotFound)) };
+            agents.insert(agent.name.clone(), agent.digest);
+        }
+        let ready = Arc::new(Ready::of_document(&document));
+        let (target, plan) = (Target::Workflow(document.name), ready.plan.clone());
+        Ok(Ok(Beginning { target, agents, ready: Some(ready), plan }))
+    }
+}
+
 #[async_trait]
 impl ltmc_ports::Children for Children {
     async fn begin(&self, child: Child) -> Result<Result<RunId, Refusal>, Failure> {
         let (inner, tenant) = (&self.runs.inner, self.log.tenant());
-        let Child { step, attempt, effect, request, agent, input, trail, is_told, is_apart } = child;
+        let Child { step, attempt, effect, request, wanted, input, trail, is_told, is_apart } = child;
         let origin = Origin { step: &step, attempt, effect, says: request.to_string(), is_apart };
         let run = self.id(&origin);
         if self.is_begun(run).await.map_err(|e| broken(&e))? {
@@ -282,18 +328,18 @@ impl ltmc_ports::Children for Children {
         if self.log.read(|history| history.children().len()) >= MAX_CHILDREN {
             return Ok(Err(Refusal::Quota(child::too_many())));
         }
-        let reference = AgentRef { name: agent, digest: None };
-        let found = inner.ports.authority.agent(tenant, &reference).await.map_err(|e| broken(&e))?;
-        let Some(agent) = found else { return Ok(Err(Refusal::NotFound)) };
-        let plan = Plan::call(&reference)?;
-        let target = Target::Agent(reference);
+        let Beginning { target, agents, ready, plan } = match self.to_begin(wanted).await? {
+            Ok(beginning) => beginning,
+            Err(refusal) => return Ok(Err(refusal)),
+        };
         let mut started = match self.beginning(run, target, input, &origin, OnParentEnd::Cancel) {
             Ok(started) => started,
             Err(why) => return Ok(Err(Refusal::Quota(why))),
         };
-        started.agents.insert(agent.name.clone(), agent.digest);
+        started.agents = agents;
+        (started.document, started.document_digest) = ready.map(|ready| (ready.json.clone(), ready.digest)).unzip();
         started.follows = Follows::passed_on(Trail::deeper(started.follows.map(|follows| follows.trail), trail));
-        let set_out = match self.runs.enter(tenant, run, started, Arc::new(plan), None).await {
+        let set_out = match self.runs.enter(tenant, run, started, plan, None).await {
             Ok(entered) => {
                 // Before it sets out: where the step is ended meanwhile, so is what comes of it.
                 self.parent.children.insert(run, &step);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ltmc_context::Context;
 use ltmc_crossing::broken;
 use ltmc_journal::RunLog;
 use ltmc_model::failure::{Code, Failure};
@@ -24,7 +25,7 @@ use ltmc_tenancy::compute::LARGE;
 use ltmc_tenancy::{Authority, Compute};
 use serde_json::Value;
 
-use crate::coordinator::Coordinator;
+use crate::coordinator::{Coordinator, Looks};
 use crate::input::{self, MAX_BUILT, Sources, computed};
 use crate::patterns::Question;
 use crate::picked::{Json, Picked, items};
@@ -39,6 +40,7 @@ pub(crate) struct Decider<'a> {
     pub(crate) coordinator: &'a Coordinator,
     pub(crate) conversation: &'a dyn Conversation,
     pub(crate) authority: &'a Arc<Authority>,
+    pub(crate) context: &'a Context,
     pub(crate) schemas: &'a dyn Schemas,
     /// Set once schemas are looked at, in a process of its own.
     pub(crate) bounded: &'a AtomicBool,
@@ -54,7 +56,9 @@ impl Decider<'_> {
             },
             (Question::Agent { input }, Does::Need(needed)) => {
                 let input = input::build(self.compute, self.plan, self.log, at, &input).await?;
-                self.coordinator.select(self.authority, self.log, needed, &input).await
+                let Self { authority, context, schemas, log, bounded, .. } = *self;
+                let looks = Looks { authority, context, schemas, log, bounded };
+                self.coordinator.select(&looks, needed, &input).await
             }
             (Question::Plan { of }, Does::Plan(planning)) => self.planned(planning, &of).await,
             (Question::Option, Does::Choice(choice)) => {
@@ -115,7 +119,13 @@ impl Decider<'_> {
         }
         let Some(held) = self.conversation.held().await.map_err(|e| broken(&e))? else { return Ok(begins) };
         let Held { holder, handed, idle } = held;
-        Ok(match goes.number(&holder.agent).filter(|_| goes.idle.is_none_or(|longest| idle < longest)) {
+        let number_of = goes.number(&holder.agent).filter(|_| goes.idle.is_none_or(|longest| idle < longest));
+        let agent = number_of.and_then(|number| goes.agents().nth(number));
+        let is_there = match agent {
+            Some(agent) => self.authority.agent(self.log.tenant(), agent).await.map_err(|e| broken(&e))?.is_some(),
+            None => false,
+        };
+        Ok(match number_of.filter(|_| is_there) {
             Some(agent) => {
                 let (givers, since) = (holder.givers, holder.since);
                 Holds { number: number(agent), givers, since, handed: handed.map(Box::new) }
@@ -133,10 +143,37 @@ impl Decider<'_> {
             conditions.iter().position(holds).and_then(|number| u32::try_from(number).ok())
         };
         let conditions: Vec<Option<Condition>> = conditions.into_iter().map(Option::<&Condition>::cloned).collect();
+        if conditions.iter().flatten().any(|condition| !condition.schemas().is_empty()) {
+            for (number, condition) in conditions.into_iter().enumerate() {
+                let settled = match condition {
+                    Some(condition) => Some(self.settled(condition, &sources).await?),
+                    None => None,
+                };
+                if first(&[settled], &sources).is_some() {
+                    return Ok(u32::try_from(number).ok());
+                }
+            }
+            return Ok(None);
+        }
         if input::bytes(&sources) <= LARGE {
             return Ok(first(&conditions, &sources));
         }
         computed(self.compute, self.log, move || first(&conditions, &sources)).await
+    }
+
+    /// A condition of which is judged what it holds against JSON Schemas.
+    async fn settled(&self, condition: Condition, sources: &Sources) -> Result<Condition, Failure> {
+        let mut answers = Vec::new();
+        for (pick, schema) in condition.schemas() {
+            let Ok(found) = found_at(pick, sources) else {
+                answers.push(false);
+                continue;
+            };
+            self.bounded.store(true, Ordering::Relaxed);
+            let found = Payload { content_type: Payload::JSON.into(), bytes: found.into() };
+            answers.push(self.schemas.judge(self.log.tenant(), &schema.to_string(), &found).await?.is_empty());
+        }
+        Ok(condition.settled(&mut answers.into_iter()))
     }
 
     async fn items(&self, over: &Pick, scope: Scope) -> Result<Vec<Payload>, Failure> {

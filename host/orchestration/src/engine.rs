@@ -4,6 +4,8 @@
 //! outside, of which `news` tells. What is under way is what the pattern last said: whatever it does not say any more is ended. Dropping [`Engine::drive`] anywhere ends its attempts, as soon as
 //! none of its [`Guests`] is left, and leaves a log that can be gone on with. An error of the record's ends it: what is true is then
 //! known only by reading the record.
+//!
+//! - `open`: what is under way; `carry_out`: each thing that a pattern decides; `attempt`: a step's attempt
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;

@@ -9,7 +9,7 @@ use ltmc_model::StepPath;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::fork::{Branch, Level};
-use ltmc_model::journal::RunStarted;
+use ltmc_model::journal::{RunStarted, Semantics};
 use ltmc_model::run::Target;
 use ltmc_model::workflow::{Below, Collect, Document, Does, HandOff, Loop, Node, Parallel, Place, StepName};
 
@@ -93,6 +93,14 @@ impl Plan {
 
     /// The plan of a run as its journal pins it.
     pub(crate) fn pinned(started: &RunStarted) -> Result<Self, Failure> {
+        if started.semantics > Semantics::CURRENT {
+            let Semantics(version) = started.semantics;
+            let message = format!(
+                "the run began with version {version} of what workflows mean, which this version of the host does not know: a newer one began \
+                 it, and can resume it"
+            );
+            return Err(Failure::new(Code::BadStep, message));
+        }
         match (&started.document, &started.target) {
             (Some(json), _) => {
                 let document = Document::from_json(json).map_err(|faults| {
@@ -259,3 +267,26 @@ fn collect(node: &Node, way: &mut Way, names: &mut BTreeMap<StepName, Way>, is_s
 }
 
 pub(crate) type Shared = Arc<Plan>;
+
+#[cfg(test)]
+mod tests {
+    use ltmc_ports::testing::sample;
+
+    use super::*;
+
+    #[test]
+    fn a_run_of_a_newer_meaning_of_documents_is_left_to_a_host_that_knows_it() {
+        let begun = |semantics| RunStarted { semantics, ..sample::started(&sample::tenant("acme")) };
+        let newer = Semantics(Semantics::CURRENT.0 + 1);
+        let failure = Plan::pinned(&begun(newer)).err().unwrap();
+        assert!(failure.code == Code::BadStep && failure.message.contains("can resume it"), "{failure}");
+        assert!(Plan::pinned(&begun(Semantics::FIRST)).is_ok(), "one that began before goes on as it began");
+        // What was written before there were versions is of the first; what is of a later one says so.
+        let written = |semantics| serde_json::to_value(begun(semantics)).unwrap();
+        assert_eq!(written(Semantics::FIRST).get("semantics"), None);
+        let read: RunStarted = serde_json::from_value(written(newer)).unwrap();
+        assert_eq!(read.semantics, newer);
+        let read: RunStarted = serde_json::from_value(written(Semantics::FIRST)).unwrap();
+        assert_eq!(read.semantics, Semantics::FIRST);
+    }
+}

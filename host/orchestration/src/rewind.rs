@@ -12,10 +12,12 @@ use ltmc_model::delta::{Delta, MemoryChange, MemoryValue};
 use ltmc_model::effect::Refusal;
 use ltmc_model::journal::{Change, Effect, Event};
 use ltmc_model::memory::Drawer;
-use ltmc_model::session::{Fork, IfBusy, MAX_BACK, MAX_FORKED, MAX_MOVED, MAX_MOVED_BYTES, Part, Session, Stage, Turn};
-use ltmc_model::{Epoch, Seq, SessionId, StepPath, TenantId};
+use ltmc_model::session::{
+    Fork, IfBusy, MAX_BACK, MAX_FORKED, MAX_MOVED, MAX_MOVED_BYTES, Part, Remains, Session, Stage, Turn,
+};
+use ltmc_model::{Digest, Epoch, Seq, SessionId, StepPath, TenantId};
 use ltmc_policy::Action;
-use ltmc_ports::{Changes, Expect, StoreError};
+use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_tenancy::Error;
 
 use crate::sessions::{Sessions, changed_meanwhile};
@@ -73,7 +75,7 @@ impl Sessions {
             let (stays, more) = sessions.stays(&by.tenant, &undone).await?;
             let holder = undone.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
             let (keys, turns) = (changed.len(), undone.len());
-            let deltas = sessions.put_back(&id, changed);
+            let deltas = sessions.put_back((&by.tenant, &id), changed);
             let change = Change::SessionRewound {
                 id: id.clone(),
                 to,
@@ -92,7 +94,7 @@ impl Sessions {
     }
 
     /// A new session that begins with what was said in another one up to a turn, and with its memory as it was then; without one said, up to its last turn
-    /// that is over.
+    /// that is over. The same `request` is the same session, once.
     ///
     /// # Errors
     /// Where it is not there, the turn is none that it can be forked at, or what answers is not there any more.
@@ -102,12 +104,22 @@ impl Sessions {
         id: &SessionId,
         at: Option<u32>,
         title: Option<String>,
+        request: Option<Digest>,
     ) -> Result<Session, Error> {
         let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
         let work = async move {
             let session = sessions.seen(&by, &id).await?;
+            let new = sessions.named(&by, request.as_ref())?;
+            if let Some(found) = sessions.read.session(&by.tenant, &new).await? {
+                return Ok(found);
+            }
             if by.role == Role::Caller && session.part_of(&by.key) != Some(Part::Contributor) {
                 return Err(Error::Denied { why: format!("in session {id} this key only reads") });
+            }
+            if let Some(gone @ (Remains::Archived | Remains::Forgotten)) = session.memory {
+                let message =
+                    format!("the memory of session {id} is {}: what is not there is not copied", gone.as_str());
+                return Err(Error::Conflict { code: "session-over", message });
             }
             let (turn, at) = match at {
                 Some(at) => (sessions.turn_that_counts(&by.tenant, &session, at, "at").await?, at),
@@ -120,23 +132,35 @@ impl Sessions {
             if session.active.is_some_and(|active| active.number == at) {
                 return Err(wrong_turn("at", format!("turn {at} is not over")));
             }
-            let settings = ltmc_model::session::Settings {
+            let mut settings = ltmc_model::session::Settings {
                 title: title.or(session.settings.title.clone()),
                 ..session.settings.clone()
             };
+            // Whose key was taken back meanwhile takes no part in what is new.
+            for key in session.settings.participants.keys() {
+                if sessions.authority().standing(&by.tenant, key).await?.is_err() {
+                    settings.participants.remove(key);
+                }
+            }
             sessions.runs.is_there(&by, &settings.with, settings.if_busy == IfBusy::Rollback).await?;
             let kept = sessions.read.memory_after(&by.tenant, &id, turn, MOST).await?;
             check_moved(kept.iter().map(|(key, value)| (key, Some(value))))?;
             let holder = since.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
-            let new = sessions.drawn()?;
-            let deltas = sessions.put_back(&new, kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
+            let deltas = sessions.put_back((&by.tenant, &new), kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
             let fork = Some(Box::new(Fork { of: id.clone(), at, began: turn, holder }));
             let change = Change::SessionOpened { id: new.clone(), settings: Box::new(settings), fork };
-            let mut expects = vec![Expect::SessionEpoch { session: id.clone(), epoch: session.epoch }];
+            let mut expects = vec![
+                Expect::SessionEpoch { session: id.clone(), epoch: session.epoch },
+                Expect::NoSession { session: new.clone() },
+            ];
             expects.extend(sessions.room_for(&by, &new, &deltas).await?);
             let done =
                 sessions.authority().act_with(&by.tenant, Some(&by.key), change, Changes { deltas, expects }).await;
-            done.map_err(|error| changed_meanwhile(error, &id))?;
+            match (done, sessions.read.session(&by.tenant, &new).await?) {
+                // The same request was faster.
+                (Err(error), Some(found)) if error.kind == Kind::Stale => return Ok(found),
+                (done, _) => done.map_err(|error| changed_meanwhile(error, &id))?,
+            }
             sessions.news.tell(&by.tenant);
             sessions.one(&by.tenant, &new).await
         };
@@ -221,11 +245,15 @@ impl Sessions {
     }
 
     /// What keys are to hold, or nothing.
-    fn put_back(&self, id: &SessionId, values: Vec<(String, Option<MemoryValue>)>) -> Vec<Delta> {
+    fn put_back(
+        &self,
+        (tenant, id): (&TenantId, &SessionId),
+        values: Vec<(String, Option<MemoryValue>)>,
+    ) -> Vec<Delta> {
         let (now, write) = (self.now(), &self.runs.inner.ports.write);
         let is_over = |value: &MemoryValue| value.expires_at.is_some_and(|at| at <= now);
         let change = |(key, value): (String, Option<MemoryValue>)| {
-            let (drawer, revision) = (Drawer::Session(id.clone()), write.next_revision());
+            let (drawer, revision) = (Drawer::Session(id.clone()), write.next_revision(tenant));
             Delta::Memory(MemoryChange {
                 drawer,
                 key,

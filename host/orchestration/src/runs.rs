@@ -7,6 +7,10 @@
 //! written, and from then on is on a task of the host's: its client may go away at any moment. One whose client asked for
 //! that ends with it ([`CallRequest::cancel_on_disconnect`]): it is driven by who waits for it, and taken to its end by a task of
 //! the host's where the client goes away.
+//!
+//! - `ready`: what runs are begun with; `begin`: how they begin; `enter`: how they take their place, and set out
+//! - `wait`: their ends; `tied`: those that end with their client
+//! - `look`: looked at; `follow`: followed
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

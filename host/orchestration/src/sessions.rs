@@ -11,8 +11,9 @@ use ltmc_model::caller::{Caller, Role};
 use ltmc_model::failure::Failure;
 use ltmc_model::hand_off::{Guards, HandedOff, Holder, Refused, check_reason};
 use ltmc_model::journal::Change;
-use ltmc_model::run::State;
-use ltmc_model::session::{IfBusy, Part, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::run::{State, Target};
+use ltmc_model::session::{IfBusy, MAX_PARTICIPANTS, Part, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::workflow::{Document, Does, HandOff};
 use ltmc_model::{AgentName, Digest, KeyId, Payload, RunId, SessionId, StepPath, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
@@ -73,6 +74,8 @@ pub struct TurnView {
     pub result: Option<Result<Payload, Failure>>,
     /// How its conversation was handed on, in order.
     pub hand_offs: Vec<HandedOff>,
+    /// The agent that had it first, where one agent did.
+    pub first: Option<AgentName>,
 }
 
 /// What becomes of the turns of a session that is closed.
@@ -90,20 +93,37 @@ impl Sessions {
         Self { read, runs, news: News::default() }
     }
 
-    /// Opens one.
+    /// Opens one. The same `request` of a key is the same session, once.
     ///
     /// # Errors
     /// Where who is to answer is not there, or a turn of it would be refused.
-    pub async fn open(self: &Arc<Self>, caller: &Caller, settings: Settings) -> Result<Session, Error> {
+    pub async fn open(
+        self: &Arc<Self>,
+        caller: &Caller,
+        settings: Settings,
+        request: Option<Digest>,
+    ) -> Result<Session, Error> {
         let (sessions, by) = (self.clone(), caller.clone());
         let work = async move {
+            let id = sessions.named(&by, request.as_ref())?;
+            if let Some(found) = sessions.read.session(&by.tenant, &id).await? {
+                return Ok(found);
+            }
             sessions.runs.is_there(&by, &settings.with, settings.if_busy == IfBusy::Rollback).await?;
+            if let Some(summary) = &settings.summary {
+                sessions.runs.is_there(&by, &Target::Agent(summary.clone()), false).await?;
+            }
             for key in settings.participants.keys() {
                 sessions.check_participant(&by, key).await?;
             }
-            let id = sessions.drawn()?;
             let change = Change::SessionOpened { id: id.clone(), settings: Box::new(settings), fork: None };
-            sessions.authority().act(&by.tenant, Some(&by.key), change).await?;
+            let expects = vec![Expect::NoSession { session: id.clone() }];
+            let changes = Changes { deltas: Vec::new(), expects };
+            match sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await {
+                // The same request was faster.
+                Err(error) if error.kind == Kind::Stale => return sessions.one(&by.tenant, &id).await,
+                done => done?,
+            }
             sessions.news.tell(&by.tenant);
             sessions.one(&by.tenant, &id).await
         };
@@ -125,6 +145,49 @@ impl Sessions {
                 "it is not of the role `caller`; keys of other roles take part as far as their role lets them",
             )),
         }
+    }
+
+    /// Has a key take part in one, or take part no more.
+    ///
+    /// # Errors
+    /// Where it is not there, the caller may not change it, or the key cannot take part, or does not.
+    pub async fn set_part(
+        self: &Arc<Self>,
+        caller: &Caller,
+        id: &SessionId,
+        key: KeyId,
+        part: Option<Part>,
+    ) -> Result<Session, Error> {
+        let (sessions, by, id) = (self.clone(), caller.clone(), id.clone());
+        let work = async move {
+            let session = sessions.seen(&by, &id).await?;
+            if by.role == Role::Caller && session.by != by.key {
+                let why = "only who opened a session, and keys of the roles author and admin, say who takes part";
+                return Err(Error::Denied { why: why.into() });
+            }
+            match part {
+                Some(_) if key == session.by => {
+                    let why = format!("key `{key}` opened it, and takes part by that");
+                    return Err(Error::invalid("invalid", "key", why));
+                }
+                Some(_) => sessions.check_participant(&by, &key).await?,
+                None if !session.settings.participants.contains_key(&key) => {
+                    return Err(Error::not_found(format!("participant `{key}` of session `{id}`")));
+                }
+                None => {}
+            }
+            if !session.has_room_for(&key) {
+                let why = format!("a session has at most {MAX_PARTICIPANTS} participants");
+                return Err(Error::Conflict { code: "conflict", message: why });
+            }
+            let expects = part.map(|_| Expect::RoomInSession { session: id.clone(), key: key.clone() });
+            let change = Change::SessionPart { session: id.clone(), key, part };
+            let changes = Changes { deltas: Vec::new(), expects: expects.into_iter().collect() };
+            let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
+            done.map_err(|error| changed_meanwhile(error, &id))?;
+            sessions.one(&by.tenant, &id).await
+        };
+        self.authority().perform(caller, Action::Run, work).await
     }
 
     /// Says something in one: a turn, which begins, or waits, or ends those before it, as the session's settings say.
@@ -265,17 +328,35 @@ impl Sessions {
         Ok(views)
     }
 
+    /// What the memory of one held, as a JSON document, where it was archived.
+    ///
+    /// # Errors
+    /// Where it is not there.
+    pub async fn archive(&self, caller: &Caller, id: &SessionId) -> Result<Option<String>, Error> {
+        self.authority().authorize(caller, Action::ReadRuns).await?;
+        self.seen(caller, id).await?;
+        Ok(self.read.archive(&caller.tenant, id).await?)
+    }
+
     async fn view(&self, tenant: &TenantId, turn: Turn) -> Result<TurnView, Error> {
         let (row, started) = self.runs.begun(tenant, turn.run).await?;
         let (mut result, mut hand_offs) = (None, Vec::new());
+        let mut first = match &row.target {
+            Target::Agent(agent) => Some(agent.name.clone()),
+            Target::Workflow(_) => None,
+        };
         if turn.stage != Stage::Queued {
             let outline = self.runs.outline(tenant, turn.run).await?;
             if row.state.is_over() {
                 result = self.runs.result_in(tenant, turn.run, &outline).await?;
             }
-            hand_offs = outline.history.node(&StepPath::root()).map(|node| node.hand_offs.clone()).unwrap_or_default();
+            if let Some(node) = outline.history.node(&StepPath::root()) {
+                hand_offs = node.hand_offs.clone();
+                first = first.or_else(|| begins_with(started.document.as_deref()?, node.holds.as_ref()?.number));
+            }
         }
-        Ok(TurnView { turn, at: row.created_at, input: started.input.clone(), state: row.state, result, hand_offs })
+        let (at, input, state) = (row.created_at, started.input.clone(), row.state);
+        Ok(TurnView { turn, at, input, state, result, hand_offs, first })
     }
 
     /// Ends a turn: one that waits, or the one at work; those behind it go on.
@@ -320,13 +401,7 @@ impl Sessions {
                 wrong(format!("the conversation of session {id} is not handed on: no workflow with a `hand-off` at its root answers"))
             })?;
             let names = goes.names();
-            let is_idle = |holder: &&Holder| {
-                let since = session.last_at.max(holder.at);
-                goes.idle.is_some_and(|longest| sessions.now().since(since) >= longest)
-            };
-            let held = session.holder.as_ref().filter(|holder| !is_idle(holder)).map(|holder| &holder.agent);
-            let held = held.filter(|holder| names.contains(holder));
-            let holder = held.or_else(|| names.get(goes.start).copied()).cloned();
+            let holder = sessions.holds(&session, &goes);
             let among: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
             let guards = Guards { among: &among, at_most: goes.at_most, per_pair: goes.per_pair };
             let from = holder.as_ref().map_or("", |holder| holder.as_str());
@@ -341,6 +416,39 @@ impl Sessions {
             sessions.one(&by.tenant, &id).await
         };
         self.authority().perform(caller, Action::Run, work).await
+    }
+
+    /// Who has the next turn of a conversation that goes so: whoever holds it, where that one may hold it still and was not idle for too long.
+    fn holds(&self, session: &Session, goes: &HandOff) -> Option<AgentName> {
+        let names = goes.names();
+        let is_idle = |holder: &&Holder| {
+            let since = session.last_at.max(holder.at);
+            goes.idle.is_some_and(|longest| self.now().since(since) >= longest)
+        };
+        let held = session.holder.as_ref().filter(|holder| !is_idle(holder)).map(|holder| &holder.agent);
+        let held = held.filter(|holder| names.contains(holder));
+        held.or_else(|| names.get(goes.start).copied()).cloned()
+    }
+
+    /// Who holds a session's conversation, as its workflow's document is now: at work whoever it was handed to, otherwise who has the next turn. None: it is
+    /// not one that is handed on.
+    ///
+    /// # Errors
+    /// Where the record does not answer.
+    pub async fn holder(&self, session: &Session) -> Result<Option<AgentName>, Error> {
+        let held = session.holder.as_ref().map(|holder| holder.agent.clone());
+        let Target::Workflow(workflow) = &session.settings.with else { return Ok(held) };
+        // Of one that was never handed on it is whoever holds it first.
+        if held.is_none() || session.active.is_some() || session.standing.is_over() {
+            return Ok(held);
+        }
+        match self.runs.goes(&session.tenant, workflow).await {
+            Ok(Some(goes)) => Ok(self.holds(session, &goes)),
+            // What answered is not there any more, or is no conversation by now.
+            Ok(None) => Ok(None),
+            Err(Error::NotFound { .. }) => Ok(held),
+            Err(error) => Err(error),
+        }
     }
 
     /// Closes one: it takes no more turns. Those that it has come to their end, or are ended.
@@ -363,7 +471,7 @@ impl Sessions {
                 let message = format!("session {id} is {} already", session.standing.as_str());
                 return Err(Error::Conflict { code: "session-over", message });
             }
-            let change = Change::SessionClosed { id: id.clone(), expired: false, now };
+            let change = Change::SessionClosed { id: id.clone(), expired: false, now, why: None };
             let expects = match session.standing {
                 Standing::Open => vec![Expect::OpenSession { id: id.clone(), expires: None }],
                 _ => Vec::new(),
@@ -371,6 +479,8 @@ impl Sessions {
             let changes = Changes { deltas: Vec::new(), expects };
             let done = sessions.authority().act_with(&by.tenant, Some(&by.key), change, changes).await;
             done.map_err(|error| changed_meanwhile(error, &id))?;
+            // What follows from it is due at once, or when its last turn is over.
+            sessions.news.tell(&by.tenant);
             if now {
                 sessions.end_turns(&by.tenant, &id, u32::MAX, Some(&by.key), "its session was closed").await;
             }
@@ -381,16 +491,25 @@ impl Sessions {
 
     /// Ends what somebody interrupted: those that wait first, so that none of them begins.
     pub(crate) async fn end_interrupted(&self, tenant: &TenantId, id: &SessionId) {
-        let interrupted = match self.read.session(tenant, id).await {
-            Ok(Some(session)) => session.interrupted,
-            Ok(None) => return,
+        match self.interrupted_by(tenant, id).await {
+            Ok(Some((before, why))) => self.end_turns(tenant, id, before, None, &why).await,
+            Ok(None) => {}
             Err(error) => {
                 tracing::warn!(%error, session = %id, "what was interrupted could not be ended yet; trying again");
-                return;
             }
+        }
+    }
+
+    /// The number that turns to be ended are before, and why: whose message ended them.
+    async fn interrupted_by(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<(u32, String)>, StoreError> {
+        let Some(session) = self.read.session(tenant, id).await? else { return Ok(None) };
+        let number = session.interrupted;
+        let turn = self.read.turns(tenant, id, number.saturating_sub(1), 1).await?.into_iter().next();
+        let why = match turn.filter(|turn| turn.number == number) {
+            Some(turn) => format!("interrupted by turn {number} of its session, which key {} said", turn.by),
+            None => "its session was closed".to_owned(),
         };
-        self.end_turns(tenant, id, interrupted, None, "interrupted by a later message, or its session was closed")
-            .await;
+        Ok(Some((number, why)))
     }
 
     /// Ends the turns before number `before` that are not over: those that wait first. What does not end is attended to later.
@@ -449,8 +568,13 @@ impl Sessions {
         Ok(session)
     }
 
-    pub(crate) fn drawn(&self) -> Result<SessionId, Error> {
-        let (id, _) = self.runs.inner.drawn(self.now());
+    /// What a new session is called: by the request of a key that is to have it once, otherwise by chance.
+    pub(crate) fn named(&self, caller: &Caller, request: Option<&Digest>) -> Result<SessionId, Error> {
+        let id = match request {
+            Some(request) => Digest::of(format!("{}\n{request}", caller.key).as_bytes()).to_string(),
+            None => self.runs.inner.drawn(self.now()).0.to_string(),
+        };
+        let id = id.rsplit(':').next().unwrap_or_default().to_owned();
         format!("ses-{id}").parse().map_err(|e| Error::Internal { message: format!("{e}") })
     }
 
@@ -461,6 +585,13 @@ impl Sessions {
     pub(crate) fn now(&self) -> Timestamp {
         self.runs.inner.ports.clock.now()
     }
+}
+
+/// The agent of this number among those of a document's conversation.
+fn begins_with(document: &str, number: u32) -> Option<AgentName> {
+    let document = Document::from_json(document).ok()?;
+    let Does::HandOff(goes) = &document.flow.does else { return None };
+    goes.names().into_iter().nth(number as usize).cloned()
 }
 
 /// How many of a session's last turns are looked at for those that wait: more than ever wait.

@@ -2,7 +2,7 @@
 //!
 //! The rule: a tenant that has none takes any that is free. One that has some has half of them at most, and leaves a quarter, one
 //! at least, to those that have none. So of six a tenant has three, and three others one each. Whoever waits is served tenant by
-//! tenant. The host's own is one tenant's.
+//! tenant; where turns are [charged](Turn::charge) by what they cost, first whose have cost the least since somebody began to wait. The host's own is one tenant's.
 //!
 //! It is not the rule of a [pot](crate::pot), which refuses: a tenant alone would have one of four.
 //!
@@ -29,6 +29,23 @@ struct State {
     of: HashMap<TenantId, Of>,
     /// Tenants of whom somebody waits; the one that was not served for longest comes first.
     line: VecDeque<TenantId>,
+    /// What tenants' turns have cost, as far as it is more than what those had cost of whoever was served last.
+    cost: HashMap<TenantId, u64>,
+    /// That: whoever waited for nothing before has no credit for it.
+    served: u64,
+}
+
+impl State {
+    /// What a tenant's turns have cost, for whoever compares.
+    fn cost_of(&self, tenant: &TenantId) -> u64 {
+        self.cost.get(tenant).copied().unwrap_or(0).max(self.served)
+    }
+
+    /// The place in line of whoever is next among those who may: whose turns have cost the least, of several who came first.
+    fn next(&self, may: impl Fn(&TenantId) -> bool) -> Option<usize> {
+        let waiting = self.line.iter().enumerate().filter(|(_, tenant)| may(tenant));
+        waiting.min_by_key(|(place, tenant)| (self.cost_of(tenant), *place)).map(|(place, _)| place)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -42,6 +59,14 @@ struct Of {
 pub struct Turn {
     turns: Option<Arc<Turns>>,
     tenant: TenantId,
+    cost: u64,
+}
+
+impl Turn {
+    /// What was done in it cost so much, in whatever unit all that is done in these turns is charged by.
+    pub fn charge(&mut self, cost: u64) {
+        self.cost = self.cost.saturating_add(cost);
+    }
 }
 
 impl Turns {
@@ -63,7 +88,7 @@ impl Turns {
     pub async fn take(self: &Arc<Self>, tenant: &TenantId) -> Option<Turn> {
         let coming = {
             let mut state = self.state();
-            let State { out, of, line } = &mut *state;
+            let State { out, of, line, .. } = &mut *state;
             let of = of.entry(tenant.clone()).or_default();
             // Where there is a turn for anybody who waits, it was given already.
             if self.allow(*out, of.out) {
@@ -85,19 +110,25 @@ impl Turns {
     }
 
     fn turn(self: &Arc<Self>, tenant: &TenantId) -> Turn {
-        Turn { turns: Some(self.clone()), tenant: tenant.clone() }
+        Turn { turns: Some(self.clone()), tenant: tenant.clone(), cost: 0 }
     }
 
-    fn give_back(self: &Arc<Self>, tenant: &TenantId) {
+    fn give_back(self: &Arc<Self>, tenant: &TenantId, cost: u64) {
         let mut state = self.state();
-        let State { out, of, line } = &mut *state;
-        *out -= 1;
-        if let Some(of) = of.get_mut(tenant) {
+        state.out -= 1;
+        if let Some(of) = state.of.get_mut(tenant) {
             of.out -= 1;
         }
+        if cost > 0 {
+            let cost = state.cost_of(tenant).saturating_add(cost);
+            state.cost.insert(tenant.clone(), cost);
+        }
         loop {
-            let may = |tenant: &TenantId| self.allow(*out, of.get(tenant).map_or(0, |of| of.out));
-            let Some(next) = line.iter().position(may).and_then(|place| line.remove(place)) else { break };
+            let may = |tenant: &TenantId| self.allow(state.out, state.of.get(tenant).map_or(0, |of| of.out));
+            let Some(place) = state.next(may) else { break };
+            let Some(next) = state.line.remove(place) else { break };
+            state.served = state.cost_of(&next);
+            let State { out, of, line, .. } = &mut *state;
             let Some(served) = of.get_mut(&next) else { continue };
             while let Some(waiting) = served.waiting.pop_front() {
                 match waiting.send(self.turn(&next)) {
@@ -113,7 +144,13 @@ impl Turns {
                 line.push_back(next);
             }
         }
+        let State { out, of, line, cost, served } = &mut *state;
         of.retain(|_, of| of.out > 0 || !of.waiting.is_empty());
+        // Where nobody has a turn nobody waits: what they cost is no matter any more.
+        if *out == 0 && line.is_empty() {
+            (*cost, *served) = (HashMap::new(), 0);
+        }
+        cost.retain(|_, cost| *cost > *served);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -124,7 +161,7 @@ impl Turns {
 impl Drop for Turn {
     fn drop(&mut self) {
         if let Some(turns) = self.turns.take() {
-            turns.give_back(&self.tenant);
+            turns.give_back(&self.tenant, self.cost);
         }
     }
 }
@@ -219,5 +256,45 @@ mod tests {
             served.extend(next.map(|place| waiting.remove(place).0.as_str()));
         }
         assert_eq!(served, ["a", "b", "c", "a", "b", "c"]);
+    }
+
+    /// Three wait, and one of them has turns that cost ten times as much as the others': it has one where they have ten.
+    #[test]
+    fn whose_turns_cost_more_has_fewer_while_others_wait() {
+        let (turns, [dear, one, other]) = (Turns::new(1, 64), ["dear", "one", "other"].map(tenant));
+        let mut held = now(&turns, &dear).unwrap();
+        let mut waiting: Vec<_> =
+            [&dear, &one, &other].into_iter().flat_map(|of| [of; 30]).map(|of| (of, ask(&turns, of))).collect();
+        assert!(waiting.iter_mut().all(|(_, one)| poll(one).is_none()));
+        held.charge(10);
+        let mut served = HashMap::<&str, u32>::new();
+        for _ in 0..42 {
+            drop(held);
+            let next = waiting.iter_mut().enumerate().find_map(|(place, (_, one))| Some((place, poll(one)?.unwrap())));
+            let (place, turn) = next.unwrap();
+            held = turn;
+            let (of, _) = waiting.remove(place);
+            held.charge(if *of == dear { 10 } else { 1 });
+            *served.entry(of.as_str()).or_default() += 1;
+        }
+        assert!((19..=21).contains(&served["one"]) && (19..=21).contains(&served["other"]), "{served:?}");
+        assert!((1..=3).contains(&served["dear"]), "{served:?}");
+        // Whoever comes now has no credit for having waited for nothing before.
+        let late = tenant("late");
+        let mut of_late: Vec<_> = (0..30).map(|_| ask(&turns, &late)).collect();
+        assert!(of_late.iter_mut().all(|one| poll(one).is_none()));
+        let mut in_a_row = 0;
+        loop {
+            drop(held);
+            let Some(turn) = of_late.first_mut().and_then(poll) else { break };
+            (held, in_a_row) = (turn.unwrap(), in_a_row + 1);
+            held.charge(1);
+            drop(of_late.remove(0));
+        }
+        assert!(in_a_row <= 3, "{in_a_row} in a row");
+        drop((waiting, of_late));
+        assert!(now(&turns, &dear).is_some());
+        let state = turns.state();
+        assert_eq!((state.out, state.cost.len(), state.served), (0, 0, 0), "nobody waits, and nothing is remembered");
     }
 }

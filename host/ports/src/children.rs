@@ -1,6 +1,7 @@
 //! Runs that a run's guests begin, as the crossing asks for them: who knows what a run is begins them and waits for them.
 
 use async_trait::async_trait;
+use ltmc_model::call::coordination::{Ask, Need};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::Failure;
 use ltmc_model::message::Trail;
@@ -18,8 +19,8 @@ pub struct Child {
     /// What that call is known by.
     pub request: Digest,
     /// Who is to do it.
-    pub agent: AgentName,
-    /// What the child works on.
+    pub wanted: Wanted,
+    /// What the child works on; of a question, what is shown.
     pub input: Payload,
     /// What follows from what its caller took of mailboxes and topics, where that is further than what its run follows from.
     pub trail: Option<Trail>,
@@ -27,6 +28,17 @@ pub struct Child {
     pub is_told: bool,
     /// Whether its caller works in a branch that has memory of the session to itself: the child has a session of its own then.
     pub is_apart: bool,
+}
+
+/// Who is to do what a guest asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Wanted {
+    /// This agent, in its newest version.
+    Agent(AgentName),
+    /// Whoever fits best, which the coordinator finds.
+    Need(Box<Need>),
+    /// People, who answer.
+    Answer(Box<Ask>),
 }
 
 /// The children of one run.

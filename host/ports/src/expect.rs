@@ -11,7 +11,7 @@ use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Taker, Topic};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::trigger::TriggerId;
-use ltmc_model::{AgentName, Digest, Epoch, Position, Revision, RunId, SessionId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, Epoch, KeyId, Position, Revision, RunId, SessionId, Timestamp, WorkflowName};
 
 /// What must be so, in the tenant whose change it is, before the change. What has expired by the change's own time is not there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -133,6 +133,33 @@ pub enum Expect {
         id: SessionId,
         /// The latest time at which it may expire; none: any.
         expires: Option<Timestamp>,
+    },
+    /// A session is not over, or is none that was opened: its memory may be written.
+    Unfinished {
+        /// The session whose memory is written.
+        session: SessionId,
+    },
+    /// A session has room for one more key that takes part, or this one does.
+    RoomInSession {
+        /// The session that the key takes part in.
+        session: SessionId,
+        /// The key that takes part.
+        key: KeyId,
+    },
+    /// There is no session of this id.
+    NoSession {
+        /// The id.
+        session: SessionId,
+    },
+    /// A session is over, and nothing became of its memory yet.
+    Unsettled {
+        /// The session whose memory it is.
+        session: SessionId,
+    },
+    /// A session is being closed, and nothing but its summary is left to be done.
+    ToBeSummedUp {
+        /// The session that is being closed.
+        session: SessionId,
     },
     /// A session takes turns and has none, and nobody began one or handed its conversation on since.
     Idle {

@@ -112,8 +112,9 @@ pub trait WriteJournal: Send + Sync {
         self.hand_over(append, durability).await.await
     }
 
-    /// The next revision for a delta: higher than any the record has seen.
-    fn next_revision(&self) -> Revision;
+    /// The next revision for a delta of a tenant's: higher than any that the record has seen of it. Each tenant has a count of its own: what
+    /// others write does not show in it.
+    fn next_revision(&self, tenant: &TenantId) -> Revision;
 }
 
 /// For whoever takes runs up from the record: what is taken up is counted before anything of it is read.

@@ -28,6 +28,7 @@ pub mod runner;
 pub mod schedules;
 pub mod schema;
 pub mod sessions;
+pub mod states;
 #[cfg(feature = "in-memory")]
 pub mod testing;
 pub mod told;
@@ -55,5 +56,6 @@ pub use runner::{Components, Gate, Runner};
 pub use schedules::{ReadSchedules, WriteSchedules};
 pub use schema::Schemas;
 pub use sessions::ReadSessions;
+pub use states::ReadStates;
 pub use triggers::{ReadTriggers, WriteTriggers};
 pub use waits::Waits;

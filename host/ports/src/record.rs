@@ -10,8 +10,8 @@ use ltmc_model::{Position, Timestamp};
 use crate::journal::{Audit, ChainEnds, Kept};
 use crate::{
     Bus, Purge, ReadCascades, ReadCatalog, ReadChains, ReadContext, ReadFacts, ReadJournal, ReadLog, ReadMail,
-    ReadMemory, ReadNotes, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, StoreError, TakeUps, Waits,
-    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers, WriteVectors,
+    ReadMemory, ReadNotes, ReadQuestions, ReadSchedules, ReadSessions, ReadStates, ReadTriggers, StoreError, TakeUps,
+    Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers, WriteVectors,
 };
 
 /// A store that can be a host's record. It deletes keys whose time to live is over by itself, within seconds, and the log says so
@@ -28,6 +28,7 @@ pub trait Record:
     + ReadSchedules
     + WriteSchedules
     + ReadSessions
+    + ReadStates
     + ReadTriggers
     + ReadCascades
     + WriteTriggers

@@ -37,6 +37,19 @@ pub fn is_fenced(append: &Append) -> bool {
     }
 }
 
+/// Whether a run that is no turn writes into its session's memory by these entries. It may belong to a turn, as its child: then it writes only while
+/// the session is not over, and was not taken back to before that turn.
+pub fn writes_beside(append: &Append) -> bool {
+    let drawer = Drawer::Session(append.run.session.clone());
+    let mut deltas = append.changes.deltas.iter();
+    append.run.turn.is_none()
+        && append.run.parent.is_some()
+        && deltas.any(|delta| matches!(delta, Delta::Memory(change) if change.drawer == drawer))
+}
+
+/// How many runs up from a child its turn is looked for: deeper than any may be.
+pub const MAX_UP: usize = 64;
+
 /// How a turn's entries hand its session's conversation on: that of the document's own node, whatever other conversations stand below it.
 pub fn handed_on(entries: &[Entry]) -> impl Iterator<Item = &HandedOff> {
     entries.iter().filter_map(|entry| match &entry.event {
@@ -116,13 +129,17 @@ pub trait ReadSessions: Send + Sync {
         most: (u32, usize),
     ) -> Result<Vec<(String, MemoryValue)>, StoreError>;
 
+    /// The document that a session's memory was archived as; none: it was not.
+    async fn archive(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<String>, StoreError>;
+
     /// How many turns of a key wait in a session.
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError>;
 
-    /// Tenants with sessions about which something is to be done at some time, by name, after `after`: each with when that is first. At most `limit`.
-    /// How many sessions a tenant has makes no difference.
+    /// Tenants with sessions about which something is to be done by `by`, by name, after `after`: each with when that is first. At most
+    /// `limit`. Neither how many sessions a tenant has makes a difference, nor how many tenants have some about which nothing is to be done by then.
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError>;

@@ -59,6 +59,13 @@ impl Account {
     pub fn is_of(&self, tenant: &TenantId) {
         self.0.get_or_init(|| PROCESSOR.balances.of(tenant));
     }
+
+    /// Something was done for it apart from all this, by a thread of its own that needed a processor for so long.
+    pub fn charge(&self, took: Duration) {
+        if let Some(balance) = self.0.get() {
+            PROCESSOR.balances.charge(balance, Instant::now(), took);
+        }
+    }
 }
 
 /// Does a tenant's work, in its part of the processors' time. To be awaited in a runtime.

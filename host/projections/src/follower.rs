@@ -542,3 +542,94 @@ impl std::fmt::Debug for Follower {
         f.debug_struct("Follower").field("status", &self.status()).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::memory::Drawer;
+    use ltmc_ports::testing::MemoryRecord;
+    use ltmc_ports::testing::sample::{Owner, put, tenant};
+    use ltmc_ports::{Durability, WriteJournal as _};
+
+    use super::*;
+
+    /// A database that follows, and then does not answer.
+    struct Hangs;
+
+    #[async_trait]
+    impl Projection for Hangs {
+        fn name(&self) -> &'static str {
+            "hangs"
+        }
+
+        fn topics(&self) -> &'static [Topic] {
+            &[Topic::Memory]
+        }
+
+        fn holds(&self, _: Topic, _: &ltmc_ports::log::Item) -> bool {
+            true
+        }
+
+        async fn check(&self) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn bind(&self, _: &str, _: bool) -> Result<Bound, StoreError> {
+            Ok(Bound::Wholly)
+        }
+
+        async fn bound(&self, _: &str, _: &[TenantId]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn applied(&self, _: &TenantId) -> Result<Option<Position>, StoreError> {
+            Ok(Some(Position(0)))
+        }
+
+        async fn apply(&self, _: &TenantId, _: &[Logged], _: Position) -> Result<(), StoreError> {
+            std::future::pending().await
+        }
+
+        async fn inventory(
+            &self,
+            _: &TenantId,
+            _: Topic,
+            _: Option<&str>,
+            _: u32,
+        ) -> Result<Vec<(String, u64)>, StoreError> {
+            Ok(Vec::new())
+        }
+
+        async fn put(&self, _: &TenantId, _: &[ltmc_ports::log::Item]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn discard(&self, _: &TenantId, _: Topic, _: &[String]) -> Result<(), StoreError> {
+            Ok(())
+        }
+
+        async fn set_applied(&self, _: &TenantId, _: Position) -> Result<(), StoreError> {
+            Ok(())
+        }
+    }
+
+    /// By the clock of the runtime, which stands still but for who waits.
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_database_that_lags_waits_so_long_and_no_longer() {
+        let record = MemoryRecord::new();
+        let follower = Follower::new(Arc::new(Hangs), record.clone(), record.clone());
+        assert!(!follower.caught_up_within(Duration::from_secs(2)).await, "it does not follow yet");
+        let stop = CancellationToken::new();
+        let follows = tokio::spawn(follower.clone().run(stop.clone()));
+        while !follower.status().up {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(follower.caught_up_within(Duration::from_secs(2)).await, "there is nothing that it lacks");
+        let change = put(&Drawer::Global, "k", record.next_revision(&tenant("acme")), "v");
+        record.append(Owner::new("acme", 1).remember(vec![change]), Durability::Barrier).await.unwrap();
+        let begun = tokio::time::Instant::now();
+        assert!(!follower.caught_up_within(Duration::from_secs(2)).await);
+        assert_eq!(begun.elapsed(), Duration::from_secs(2));
+        stop.cancel();
+        follows.await.unwrap();
+    }
+}

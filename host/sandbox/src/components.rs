@@ -2,7 +2,7 @@
 //!
 //! Invariants: a file under its digest is whole (written aside when it is its turn, synced, renamed; what is not whole is gone
 //! when its making ends, or when the shelf is opened again); an artifact is loaded only from the
-//! shelf's own directory, which only the host may write; what is loaded is bounded in bytes, so that a million agents
+//! shelf's own directory, which only the host may write, and only where it bears the host's mark ([`crate::mark`]): another is compiled anew; what is loaded is bounded in bytes, so that a million agents
 //! cost rows and files.
 
 use std::collections::HashMap;
@@ -28,6 +28,7 @@ use crate::compile::{CompileError, Compiler, is_full, patience};
 use crate::engine::{MAX_CORE_INSTANCES, MAX_MEMORIES, MAX_TABLE_ELEMENTS, MAX_TABLES};
 use crate::guest::Guest;
 use crate::inspect::{self, Found, Refused};
+use crate::mark::{self, Marked, Marks};
 use crate::{CompileLimits, SandboxConfig, StartError, host};
 
 /// Components that may wait to be compiled, which tenants divide among themselves.
@@ -86,6 +87,7 @@ pub(crate) struct Shelf {
     max_memory: u64,
     components: PathBuf,
     artifacts: PathBuf,
+    marks: Arc<Marks>,
     cache: Mutex<Cache>,
     /// One compilation at a time, and whose turn it is.
     lane: Arc<Admission>,
@@ -116,6 +118,8 @@ impl Shelf {
                 .and_then(|()| sweep(path))
                 .map_err(|source| StartError::Directory { path: path.clone(), source })?;
         }
+        let key = |source| StartError::Directory { path: config.dir.clone(), source };
+        let marks = Arc::new(Marks::open(&config.dir).map_err(key)?);
         let mut linker = Linker::new(&engine);
         host::link(&mut linker).map_err(|e| StartError::Engine { slots: config.slots, reason: format!("{e:#}") })?;
         let entries = NonZeroUsize::new(65_536).unwrap_or(NonZeroUsize::MIN);
@@ -130,6 +134,7 @@ impl Shelf {
             max_memory: config.max_memory,
             components,
             artifacts,
+            marks,
             cache: Mutex::new(cache),
             // bound: compiling
             lane: Admission::new(1, Pot::new(MAX_IN_LANE, MAX_IN_LANE_EACH)),
@@ -155,34 +160,67 @@ impl Shelf {
             return Ok(loaded.clone());
         }
         let artifact = self.artifact(digest);
-        if !exists(&artifact).await {
-            let wasm = self.component(digest);
-            if !exists(&wasm).await {
-                return Err(LoadError::Missing);
-            }
-            // Another wasmtime wrote the artifact, or somebody removed it: it is made again, once for all who wait for it.
-            let making = self.making(tenant, digest);
-            let made = async {
-                let Ok(_first) = tokio::time::timeout(patience(&self.limits), making.lock()).await else {
-                    return Err(no_turn());
-                };
-                if exists(&artifact).await {
-                    return Ok(());
-                }
-                let _turn = self.turn(tenant).await?;
-                if exists(&artifact).await { Ok(()) } else { self.compile(&wasm, &artifact).await.map(drop) }
-            };
-            made.await.map_err(|e| match e {
-                AdmitError::Busy { message } => LoadError::Busy(message),
-                AdmitError::Refused { message, .. } | AdmitError::Failed { message } => LoadError::Failed(message),
-                AdmitError::Full => LoadError::Failed(e.to_string()),
-            })?;
-        }
-        let loaded = self.deserialize(&artifact).map_err(|e| match e.code.as_str() {
+        let bytes = match self.own(digest, &artifact).await.map_err(LoadError::Failed)? {
+            Some(bytes) => bytes,
+            None => self.again(tenant, digest, &artifact).await?,
+        };
+        let loaded = self.deserialize(&bytes).map_err(|e| match e.code.as_str() {
             TOO_MUCH => LoadError::TooMuch(e.message),
             _ => LoadError::Failed(e.message),
         })?;
         Ok(self.cache().put(*digest, Arc::new(loaded)))
+    }
+
+    /// Makes an artifact again that another wasmtime wrote, that somebody removed, or that is not this host's: once for all who wait for it.
+    async fn again(&self, tenant: &TenantId, digest: &Digest, artifact: &Path) -> Result<Vec<u8>, LoadError> {
+        let wasm = self.component(digest);
+        if !exists(&wasm).await {
+            return Err(LoadError::Missing);
+        }
+        let making = self.making(tenant, digest);
+        let made = async {
+            let Ok(_first) = tokio::time::timeout(patience(&self.limits), making.lock()).await else {
+                return Err(no_turn());
+            };
+            let found = async || self.own(digest, artifact).await.map_err(|message| AdmitError::Failed { message });
+            if let Some(bytes) = found().await? {
+                return Ok(bytes);
+            }
+            let _turn = self.turn(tenant).await?;
+            if let Some(bytes) = found().await? {
+                return Ok(bytes);
+            }
+            self.compile(digest, &wasm, artifact).await?;
+            let gone = || AdmitError::Failed { message: "the artifact is not as it was written".to_owned() };
+            found().await?.ok_or_else(gone)
+        };
+        made.await.map_err(|e| match e {
+            AdmitError::Busy { message } => LoadError::Busy(message),
+            AdmitError::Refused { message, .. } | AdmitError::Failed { message } => LoadError::Failed(message),
+            AdmitError::Full => LoadError::Failed(e.to_string()),
+        })
+    }
+
+    /// The bytes of an artifact that this host wrote; none: there is none.
+    async fn own(&self, digest: &Digest, artifact: &Path) -> Result<Option<Vec<u8>>, String> {
+        let (marks, of, path) = (self.marks.clone(), *digest, artifact.to_owned());
+        let said = || format!("{}.cwasm", digest.hex());
+        match blocking(move || marks.look(&of, &path)).await {
+            Ok(Marked::Own(bytes)) => return Ok(Some(bytes)),
+            Ok(Marked::Bare) => {
+                tracing::info!(
+                    artifact = said(),
+                    "the artifact bears no mark of this host's: the component is compiled anew"
+                );
+            }
+            Ok(Marked::Foreign) => tracing::warn!(
+                artifact = said(),
+                "the artifact is not what this host wrote for the component: it is compiled anew. Somebody else wrote in the data directory, or the disk is damaged"
+            ),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(format!("cannot read the artifact: {error}")),
+        }
+        Ok(None)
     }
 
     /// Takes a component in.
@@ -194,7 +232,7 @@ impl Shelf {
         }
         let digest = Digest::of(&wasm);
         let (kept, artifact) = (self.component(&digest), self.artifact(&digest));
-        if exists(&kept).await && exists(&artifact).await {
+        if exists(&kept).await && exists(&artifact).await && exists(&mark::beside(&artifact)).await {
             let found = inspect::look(&wasm).map_err(refused)?;
             return Ok(inspection(digest, found));
         }
@@ -202,9 +240,10 @@ impl Shelf {
             let _turn = self.turn(tenant).await?;
             let written = write_synced(self.aside(&self.components), wasm).await;
             let aside = written.map_err(|e| failed("cannot keep the component", &e))?;
-            (self.compile(&aside.0, &artifact).await?, aside)
+            (self.compile(&digest, &aside.0, &artifact).await?, aside)
         };
-        if let Err(e) = self.deserialize(&artifact) {
+        let bytes = self.own(&digest, &artifact).await.map_err(|message| AdmitError::Failed { message })?;
+        if let Err(e) = self.deserialize(&bytes.unwrap_or_default()) {
             drop(tokio::fs::remove_file(&artifact).await);
             return Err(refused(e));
         }
@@ -243,13 +282,20 @@ impl Shelf {
     }
 
     /// Compiles, when it is one's turn.
-    async fn compile(&self, wasm: &Path, artifact: &Path) -> Result<Found, AdmitError> {
+    async fn compile(&self, digest: &Digest, wasm: &Path, artifact: &Path) -> Result<Found, AdmitError> {
         let aside = self.aside(&self.artifacts);
         let found = self.compiler.compile(wasm, &aside.0, &self.limits).await.map_err(|e| match e {
             CompileError::Refused(why) => refused(why),
             CompileError::Full => AdmitError::Full,
             CompileError::Failed(message) => AdmitError::Failed { message },
         })?;
+        // Before it has its name: a mark without its artifact is nothing, and an artifact without its mark is made again.
+        let (marks, of, made, mark) = (self.marks.clone(), *digest, aside.0.clone(), mark::beside(artifact));
+        let marked = blocking(move || {
+            marks.write(&of, &made)?;
+            std::fs::rename(mark::beside(&made), mark)
+        });
+        marked.await.map_err(|e| failed("cannot keep the artifact", &e))?;
         aside.keep(artifact).await.map_err(|e| failed("cannot keep the artifact", &e))?;
         Ok(found)
     }
@@ -257,7 +303,8 @@ impl Shelf {
     /// Lets a component's files go. Instances that run have it mapped and are not disturbed.
     pub(crate) async fn remove(&self, digest: &Digest) {
         self.cache().take(digest);
-        for path in [self.component(digest), self.artifact(digest)] {
+        let artifact = self.artifact(digest);
+        for path in [self.component(digest), mark::beside(&artifact), artifact] {
             if let Err(e) = tokio::fs::remove_file(&path).await
                 && e.kind() != std::io::ErrorKind::NotFound
             {
@@ -285,13 +332,12 @@ impl Shelf {
         }
     }
 
-    fn deserialize(&self, artifact: &Path) -> Result<Loaded, Refused> {
+    fn deserialize(&self, artifact: &[u8]) -> Result<Loaded, Refused> {
         let trouble =
             |e: wasmtime::Error| self.too_much(&e).unwrap_or_else(|| Refused::new("malformed", format!("{e:#}")));
-        // SAFETY: the file is in the host's own directory (0700) under the engine's compatibility hash, and was written
-        // by this host's compiler, never taken from an upload.
+        // SAFETY: these bytes bear the host's mark: they were written by its compiler for this component, never taken from an upload.
         #[expect(unsafe_code, reason = "loading compiled code; see the safety comment")]
-        let component = unsafe { Component::deserialize_file(&self.engine, artifact) }.map_err(trouble)?;
+        let component = unsafe { Component::deserialize(&self.engine, artifact) }.map_err(trouble)?;
         let pre = self.linker.instantiate_pre(&component).map_err(|e| {
             let text = format!("{e:#}");
             let text = &text[..text.floor_char_boundary(600)];
@@ -312,7 +358,7 @@ impl Shelf {
             validate: index("ltmc:agent/validator@0.1.0", "validate"),
             aggregate: index("ltmc:agent/aggregator@0.1.0", "aggregate"),
             run,
-            bytes: std::fs::metadata(artifact).map_or(0, |file| file.len()),
+            bytes: artifact.len() as u64,
             pre,
         })
     }
@@ -367,7 +413,10 @@ impl Drop for Aside {
     fn drop(&mut self) {
         // What was kept is not there under this name.
         let path = std::mem::take(&mut self.0);
-        let remove = move || drop(std::fs::remove_file(path));
+        let remove = move || {
+            let _ = std::fs::remove_file(mark::beside(&path));
+            let _ = std::fs::remove_file(path);
+        };
         match tokio::runtime::Handle::try_current() {
             // bound: threads beside
             Ok(here) => drop(here.spawn_blocking(remove)),
@@ -380,11 +429,16 @@ impl Drop for Aside {
 fn sweep(directory: &Path) -> std::io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(PART)) {
+        if entry.file_name().to_str().is_some_and(is_aside) {
             std::fs::remove_file(entry.path())?;
         }
     }
     Ok(())
+}
+
+/// Whether a file of this name is one that was written aside, or what such a one bears.
+fn is_aside(name: &str) -> bool {
+    name.starts_with('.') && (name.ends_with(PART) || name.ends_with(".mark"))
 }
 
 impl Cache {

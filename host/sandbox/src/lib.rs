@@ -8,7 +8,7 @@
 //!
 //! - [`engine`]: wasmtime's settings, and the ticker that interrupts guests
 //! - [`components`]: components taken in, compiled, cached
-//! - [`compile`]: the child process that compiles
+//! - [`compile`]: the child process that compiles; [`mark`]: what its artifacts bear
 //! - [`admission`]: who may run now, fair between tenants
 //! - [`slot`]: a call's slot, which it gives back while it waits
 //! - [`runner`]: one attempt, from its instance to its ending
@@ -28,6 +28,7 @@ mod guest;
 mod host;
 mod inspect;
 mod limits;
+mod mark;
 mod meter;
 mod probe;
 mod runner;

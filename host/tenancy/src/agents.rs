@@ -154,6 +154,7 @@ impl Agents {
         };
         check(&manifest)?;
         self.check_state(tenant, &manifest).await?;
+        self.check_input(tenant, &manifest).await?;
         let agent = Agent {
             name,
             digest: found.digest,
@@ -222,6 +223,16 @@ impl Agents {
                     format!("`state`: the `data` it begins with is not as `schema` says: {at}: {}", found.message);
                 Err(wrong(why))
             }
+        }
+    }
+
+    /// Whether inputs can be judged by what it says of them.
+    async fn check_input(&self, tenant: &TenantId, manifest: &Manifest) -> Result<(), Error> {
+        let Some(schema) = &manifest.input else { return Ok(()) };
+        let busy = |failure: Failure| Error::Busy { message: failure.message, retry_after: Duration::from_secs(1) };
+        match self.ports.schemas.check(tenant, &[schema.to_string()]).await.map_err(busy)? {
+            None => Ok(()),
+            Some(unusable) => Err(Error::invalid("bad-manifest", "manifest", format!("`input`: {}", unusable.why))),
         }
     }
 

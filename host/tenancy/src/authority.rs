@@ -89,12 +89,7 @@ impl Authority {
             agents: Cache::new(REMEMBERED),
             // bound: what is remembered
             lists: Cache::new(LISTS),
-            // A document has up to 1 MiB: their bytes are what is counted.
-            // bound: what is remembered
-            workflows: Cache::builder()
-                .max_capacity(MAX_DOCUMENTS)
-                .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
-                .build(),
+            workflows: documents(),
             reads: Reads::default(),
             // bound: what is remembered
             wrong: Cache::builder().max_capacity(REMEMBERED).time_to_live(Duration::from_secs(60)).build(),
@@ -382,6 +377,15 @@ impl Authority {
     }
 }
 
+/// Documents of workflows. One has up to 1 MiB: their bytes are what is counted.
+fn documents() -> Cache<(TenantId, WorkflowName), At<StoredWorkflow>> {
+    // bound: what is remembered
+    Cache::builder()
+        .max_capacity(MAX_DOCUMENTS)
+        .weigher(|_, found: &At<StoredWorkflow>| u32::try_from(found.value.source.len()).unwrap_or(u32::MAX))
+        .build()
+}
+
 /// What was found in this very generation.
 fn remembered<K, T>(cache: &Cache<K, At<T>>, place: &K, generation: Option<u64>) -> Option<Arc<T>>
 where
@@ -408,5 +412,30 @@ where
 impl std::fmt::Debug for Authority {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Authority").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::Timestamp;
+
+    use super::*;
+
+    #[test]
+    fn documents_are_remembered_up_to_so_many_bytes() {
+        let (cache, tenant) = (documents(), "acme".parse::<TenantId>().unwrap());
+        for number in 0..40 {
+            let name: WorkflowName = format!("w{number}").parse().unwrap();
+            let value = StoredWorkflow {
+                name: name.clone(),
+                source: "x".repeat(1 << 20),
+                digest: Digest([0; 32]),
+                updated_at: Timestamp::default(),
+            };
+            remember(&cache, (tenant.clone(), name), Some(1), value);
+        }
+        cache.run_pending_tasks();
+        let (count, bytes) = (cache.entry_count(), cache.weighted_size());
+        assert!((1..=16).contains(&count) && bytes <= MAX_DOCUMENTS, "{count} documents, {bytes} bytes");
     }
 }

@@ -32,6 +32,7 @@ impl Agent for AddContents {
     type Output = Json<Edit>;
 
     fn execute(&self, Json(issue): Json<Issue>, _task: &Task) -> Result<Json<Edit>, Failure> {
+        issues::mended(issue.kind)?;
         mend(issue).map(Json)
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Component, Path};
 
-use issues::Edit;
+use issues::{Edit, MENDED};
 use ltmc::memory::{self, Scope, Store};
 use ltmc::{Agent, Failure, Json, Task};
 use serde::{Deserialize, Serialize};
@@ -30,6 +30,8 @@ pub struct Done {
     pub files: usize,
     /// How many edits were made.
     pub edits: usize,
+    /// How many issues were mended, by their kind.
+    pub mended: BTreeMap<String, u64>,
     /// For people: what changed.
     pub diff: String,
 }
@@ -57,7 +59,17 @@ pub fn apply(root: &Path, work: Work, task: &Task) -> Result<Done, Failure> {
     for (file, after) in &changed {
         fs::write(root.join(file), after).map_err(|error| no_document(file, &error))?;
     }
-    Ok(Done { files: changed.len(), edits, diff })
+    Ok(Done { files: changed.len(), edits, mended: mended(&store)?, diff })
+}
+
+/// What those who mended counted, side by side.
+fn mended(store: &Store) -> Result<BTreeMap<String, u64>, Failure> {
+    let mut mended = BTreeMap::new();
+    for entry in store.list(MENDED) {
+        let entry = entry?;
+        mended.insert(entry.key[MENDED.len()..].to_owned(), entry.json()?);
+    }
+    Ok(mended)
 }
 
 /// A document as it was before anything was done to it, which is kept.

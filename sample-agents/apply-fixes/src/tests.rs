@@ -21,9 +21,12 @@ fn edits_are_made_and_undone() {
     let path = dir.path().join("a.md");
     fs::write(&path, "one\ntwo\nthree\n").unwrap();
     let host = host();
+    let kinds = [issues::Kind::BareLink, issues::Kind::BareLink, issues::Kind::NoLanguage];
+    host.within(|| kinds.into_iter().try_for_each(issues::mended)).unwrap();
     let edits = || work(vec![edit(3, "three", &["3", "4"]), edit(1, "one", &["1"])]);
     let done = host.tries(1, |task| apply(dir.path(), edits(), task)).unwrap();
     assert_eq!((done.files, done.edits), (1, 2));
+    assert_eq!(done.mended, [("bare-link".to_owned(), 2), ("no-language".to_owned(), 1)].into());
     assert_eq!(done.diff, "a.md\n@@ line 1: better\n-one\n+1\n@@ line 3: better\n-three\n+3\n+4\n");
     assert_eq!(fs::read_to_string(&path).unwrap(), "1\ntwo\n3\n4\n");
     // Made again, as after a crash: it begins with what was there.

@@ -3,7 +3,21 @@
 //! Invariants: an issue has all that who mends it needs, so that nobody but who finds it reads the documents; an edit says what
 //! it takes out, so that who makes it sees whether the document is still the one that was looked at.
 
+use ltmc::Failure;
+use ltmc::memory::{self, Increment, Scope};
 use serde::{Deserialize, Serialize};
+
+/// Where the session keeps how many issues of each kind were mended.
+pub const MENDED: &str = "mended/";
+
+/// Counts an issue that is mended. Who mends works in a branch with a context of its own: what all of them counted comes together.
+///
+/// # Errors
+/// Where the session's memory may not be written.
+pub fn mended(kind: Kind) -> Result<(), Failure> {
+    memory::open(Scope::Session)?.update(&format!("{MENDED}{}", kind.name()), Increment(1))?;
+    Ok(())
+}
 
 /// The most issues that are told.
 pub const MOST: usize = 200;

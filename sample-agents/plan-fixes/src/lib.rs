@@ -11,7 +11,11 @@ pub fn plan(found: &Found) -> Value {
     let options: Vec<Value> = Kind::ALL.into_iter().filter(is_there).map(option).collect();
     json!({
         "name": "fixes",
-        "flow": { "map": "$.input.issues", "as": "issue", "do": { "choice": options }, "at-once": 4 },
+        // Each is mended in a context of its own: what they count in the session's memory comes together once all are done.
+        "flow": {
+            "map": "$.input.issues", "as": "issue", "do": { "choice": options }, "at-once": 4,
+            "context": { "fork": ["session"] },
+        },
     })
 }
 

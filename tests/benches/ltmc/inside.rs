@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use ltmc_model::journal::RunStarted;
+use ltmc_model::journal::{RunStarted, Semantics};
 use ltmc_model::run::Target;
 use ltmc_model::{Digest, Payload, RunId, Timestamp};
 use ltmc_ports::Clock;
@@ -45,6 +45,7 @@ pub(crate) fn started(component: Digest, input: Payload, run: RunId) -> Result<R
         parent: None,
         scheduled: None,
         turn: None,
+        semantics: Semantics::CURRENT,
         follows: None,
     })
 }

@@ -113,7 +113,7 @@ impl Watched {
         let delta = Delta::Memory(MemoryChange {
             drawer: Drawer::Global,
             key: "plan/next".into(),
-            revision: self.inside.record.next_revision(),
+            revision: self.inside.record.next_revision(&self.tenant),
             value: Some(MemoryValue { bytes: Bytes::from_static(b"a short text"), expires_at: None }),
             trail: None,
         });

@@ -88,7 +88,10 @@ pub(super) fn run(steps: &mut Steps, host: &Host, work: &Work, answer: Answer) -
         Ok((id, question))
     })?;
     say("");
-    out(question["show"]["json"]["diff"].as_str().context("what is shown has no `diff`")?.as_bytes());
+    let shown = &question["show"]["json"];
+    out(shown["diff"].as_str().context("what is shown has no `diff`")?.as_bytes());
+    let counted: u64 = shown["mended"].as_object().into_iter().flatten().filter_map(|(_, count)| count.as_u64()).sum();
+    ensure!(Some(counted) == shown["edits"].as_u64(), "what was counted side by side is not what was mended: {shown}");
     let title = question["title"].as_str().unwrap_or_default().to_owned();
     let keep = match answer {
         Answer::Given(keep) => keep,

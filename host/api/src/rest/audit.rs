@@ -124,7 +124,7 @@ async fn stretch(api: &Api, caller: &Caller, mut after: Seq, before: Seq) -> Res
 }
 
 /// Every kind of act, by name.
-const ACTIONS: [&str; 29] = [
+const ACTIONS: [&str; 32] = [
     "tenant-created",
     "tenant-deleted",
     "tenant-gone",
@@ -148,6 +148,9 @@ const ACTIONS: [&str; 29] = [
     "dead-event-settled",
     "session-opened",
     "session-closed",
+    "session-forgotten",
+    "session-part",
+    "state-lapsed",
     "session-handed-over",
     "session-rewound",
     "turn-lost",
@@ -220,8 +223,15 @@ fn said(change: Change) -> (&'static str, String, Value) {
             let fork = fork.map(|fork| json!({"of": fork.of, "at": fork.at}));
             ("session-opened", id.to_string(), json!({"with": with, "participants": participants, "fork": fork}))
         }
-        Change::SessionClosed { id, expired, now } => {
-            ("session-closed", id.to_string(), json!({"expired": expired, "now": now}))
+        Change::SessionClosed { id, expired, now, why } => {
+            ("session-closed", id.to_string(), json!({"expired": expired, "now": now, "why": why}))
+        }
+        Change::SessionPart { session, key, part } => {
+            ("session-part", session.to_string(), json!({"key": key, "part": part}))
+        }
+        Change::SessionForgotten { id, keys, memory, archive } => {
+            let bytes = archive.map(|document| document.len());
+            ("session-forgotten", id.to_string(), json!({"keys": keys, "memory": memory, "archive-bytes": bytes}))
         }
         Change::SessionRewound { id, to, holder, keys, .. } => {
             let holder = holder.map(|holder| holder.agent);
@@ -232,6 +242,10 @@ fn said(change: Change) -> (&'static str, String, Value) {
         }
         Change::TurnLost { session, number, run, why } => {
             ("turn-lost", session.to_string(), json!({"turn": number, "run": run, "why": why}))
+        }
+        Change::StateLapsed { agent, key, from, to, topic } => {
+            let detail = json!({"key": key, "from": from, "to": to, "topic": topic});
+            ("state-lapsed", agent.to_string(), detail)
         }
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),

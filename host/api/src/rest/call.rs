@@ -197,9 +197,17 @@ pub(super) fn digest(
     let session = session.map_or("", SessionId::as_str);
     let mut hash = sha2::Sha256::new();
     // none of the first four holds a line feed
-    hash.update(format!("{verb}\n{target}\n{session}\n{}\n", input.content_type));
+    let content_type = same(&input.content_type);
+    hash.update(format!("{verb}\n{target}\n{session}\n{content_type}\n"));
     hash.update(&input.bytes);
     Digest(hash.finalize().into())
+}
+
+/// A content type, as two of them are the same: a text that says nothing of its charset is in UTF-8.
+fn same(content_type: &str) -> String {
+    let Ok(mime) = content_type.parse::<mime::Mime>() else { return content_type.to_owned() };
+    let is_text = mime.type_() == mime::TEXT && mime.get_param(mime::CHARSET).is_none();
+    if is_text { format!("{mime}; charset=utf-8") } else { mime.to_string() }.to_ascii_lowercase()
 }
 
 /// For how long to wait for the end.
@@ -293,6 +301,19 @@ mod tests {
         }
         for bad in ["", "text", "text/html\r\nSet-Cookie: a=b", "text/ä", &format!("a/{}", "b".repeat(300))] {
             assert_eq!(content_type(bad), "application/octet-stream", "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_the_same_with_its_charset_and_without() {
+        let of = |content_type: &str| {
+            digest("say", &"s", None, &Payload { content_type: content_type.into(), bytes: "hello".into() })
+        };
+        for like in ["text/plain; charset=utf-8", "Text/Plain;charset=UTF-8"] {
+            assert_eq!(of("text/plain"), of(like), "{like}");
+        }
+        for other in ["text/plain; charset=latin1", "text/markdown", "application/json"] {
+            assert_ne!(of("text/plain"), of(other), "{other}");
         }
     }
 

@@ -51,6 +51,9 @@ struct Schedule {
     /// How long after its time a tick is still started.
     #[schema(example = "1h")]
     catch_up: String,
+    /// After when it comes no more; none: it goes on for ever.
+    #[schema(value_type = Option<String>, required)]
+    until: Option<Timestamp>,
     /// The key in whose name it starts runs.
     #[schema(value_type = Option<String>, required)]
     by: Option<KeyId>,
@@ -128,6 +131,7 @@ impl From<StoredSchedule> for Schedule {
     fn from(row: StoredSchedule) -> Self {
         let timing = &row.timing;
         let ticks = std::iter::successors(Some(row.next), |tick| timing.next(*tick));
+        let ticks = ticks.take_while(|tick| timing.until().is_none_or(|until| *tick <= until));
         let shown = if row.paused.is_some() { 0 } else { SHOWN };
         let next = ticks.take(shown).map(|at| Tick { at, local: timing.zone().show(at) }).collect();
         Self {
@@ -137,6 +141,7 @@ impl From<StoredSchedule> for Schedule {
             zone: timing.zone().as_str().to_owned(),
             overlap: timing.overlap(),
             catch_up: humantime::format_duration(timing.catch_up()).to_string(),
+            until: timing.until(),
             next,
             by: row.by,
             paused: row.paused.map(|paused| Paused { at: paused.at, by: paused.by, why: paused.why }),

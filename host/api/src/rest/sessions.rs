@@ -5,14 +5,15 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::run::Target;
 use ltmc_model::session::{
-    IfBusy, MAX_PARTICIPANTS, MAX_QUEUE, MAX_TIME, MAX_TITLE, MIN_TIME, Part, Session as Stored, Settings, Standing,
+    IfBusy, Keep, MAX_PARTICIPANTS, MAX_QUEUE, MAX_TIME, MAX_TITLE, MIN_TIME, Part, Remains, Session as Stored,
+    Settings, Standing,
 };
-use ltmc_model::{AgentName, KeyId, RunId, SessionId, Timestamp, WorkflowName};
+use ltmc_model::{AgentName, Digest, KeyId, RunId, SessionId, Timestamp, WorkflowName};
 use ltmc_orchestration::Closing;
 use ltmc_policy::Action;
 use ltmc_ports::sessions::SessionFilter;
@@ -24,12 +25,16 @@ use utoipa_axum::routes;
 use crate::answers::{ONE, PAGE};
 use crate::app::{Answer, Api};
 use crate::extract::{Asked, At, By, Document, Json};
+use crate::headers;
 use crate::page::{self, Page};
 use crate::problem::{Problem, Result};
 
+mod conflicts;
 mod holding;
+mod participants;
 mod rewind;
 mod turns;
+mod whole;
 
 const LIST: &str = "sessions";
 
@@ -43,6 +48,10 @@ pub(super) fn routes() -> OpenApiRouter<Api> {
         .routes(routes!(rewind::rewind))
         .routes(routes!(rewind::fork))
         .routes(routes!(close))
+        .routes(routes!(conflicts::conflicts))
+        .routes(routes!(participants::list))
+        .routes(routes!(participants::put, participants::remove))
+        .routes(routes!(whole::export))
 }
 
 /// What a session is opened with.
@@ -75,6 +84,13 @@ struct NewSession {
     /// may look at any session anyway.
     #[schema(value_type = Option<Object>, example = json!({"k3v9x0q2m7ab": "observer"}))]
     participants: Option<BTreeMap<KeyId, Part>>,
+    /// The agent that sums it up when it is closed, in a turn of its own: a name, for its newest version then, or `name@sha256:…`.
+    #[schema(value_type = Option<String>, example = "summarizer")]
+    summary: Option<AgentRef>,
+    /// What becomes of its memory once it is over: `always` (it stays, and is only read; so it is if left out), a time (it stays for that long, and is forgotten
+    /// then), `archive` (it becomes one document, which `export` gives, and is forgotten as memory) or `forget`.
+    #[schema(example = "30days")]
+    keep: Option<String>,
 }
 
 impl Document for NewSession {
@@ -98,6 +114,8 @@ impl NewSession {
             return Err(wrong("participants", format!("A session has at most {MAX_PARTICIPANTS} participants.")));
         }
         let title = titled(self.title)?;
+        let keep = self.keep.as_deref().map(str::parse::<Keep>).transpose();
+        let keep = keep.map_err(|why| wrong("keep", format!("{why}.")))?.unwrap_or_default();
         Ok(Settings {
             with,
             if_busy: self.if_busy.unwrap_or_default(),
@@ -106,6 +124,8 @@ impl NewSession {
             turn: time("turn", self.turn.as_deref(), Settings::TURN)?,
             title,
             participants,
+            summary: self.summary,
+            keep,
         })
     }
 }
@@ -113,7 +133,11 @@ impl NewSession {
 /// A title within its bounds; an empty one is none.
 fn titled(title: Option<String>) -> Result<Option<String>> {
     let title = title.filter(|title| !title.trim().is_empty());
-    if title.as_ref().is_some_and(|title| title.len() > MAX_TITLE || title.chars().any(char::is_control)) {
+    // Separators of lines and paragraphs, and what turns the direction of a text around, are none of `is_control`.
+    let breaks = |c: char| {
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    if title.as_ref().is_some_and(|title| title.len() > MAX_TITLE || title.chars().any(breaks)) {
         let message = format!("A title has at most {MAX_TITLE} bytes, and no line breaks or other control characters.");
         return Err(Problem::new("invalid", message).field("title"));
     }
@@ -184,7 +208,8 @@ struct Session {
     /// When it expires, if nothing is said until then; none: a turn is at work, or it is over.
     #[schema(value_type = Option<String>, format = DateTime, required)]
     expires_at: Option<Timestamp>,
-    /// Who holds its conversation, where it was handed on; none: whoever holds it first, or it is not one that is handed on.
+    /// Who holds its conversation: shown alone, the agent that has the next turn, as the workflow's document is now; in a list and after a change whom it was handed to last. None: it was
+    /// not handed on, or is no conversation that is.
     #[schema(value_type = Option<String>, required)]
     holder: Option<AgentName>,
     /// How many turns it had, those that wait included.
@@ -198,6 +223,21 @@ struct Session {
     active: Option<Active>,
     /// How often a turn took the session, or its conversation was handed on: it only grows.
     epoch: u64,
+    /// The agent that sums it up when it is closed.
+    #[schema(value_type = Option<String>, required)]
+    summary: Option<AgentRef>,
+    /// The number of the turn that sums it up, once there is one.
+    #[schema(required)]
+    summary_turn: Option<u32>,
+    /// What becomes of its memory once it is over.
+    #[schema(example = "always")]
+    keep: String,
+    /// What became of it: `kept` (it is there), `archived`, `forgotten`, or `too-large` (it was to be archived, is more than an archive holds, and stays).
+    #[schema(example = "kept")]
+    memory: &'static str,
+    /// Since when it takes no more turns.
+    #[schema(value_type = Option<String>, format = DateTime, required)]
+    closed_at: Option<Timestamp>,
 }
 
 /// The turn at work in a session.
@@ -243,13 +283,18 @@ impl Session {
             by: session.by,
             opened_at: session.opened_at,
             last_at: session.last_at,
-            expires_at: session.due_at.filter(|_| session.active.is_none()),
+            expires_at: session.due_at.filter(|_| session.standing == Standing::Open && session.active.is_none()),
             holder: session.holder.map(|holder| holder.agent),
             turns: session.turns,
             copied: session.copied,
             queued: session.queued,
             active: session.active.map(|it| Active { number: it.number, run: it.run, since: it.since }),
             epoch: session.epoch.0,
+            summary: session.settings.summary,
+            summary_turn: session.summary,
+            keep: session.settings.keep.to_string(),
+            memory: session.memory.map_or("kept", Remains::as_str),
+            closed_at: session.closed_at,
         }
     }
 }
@@ -259,14 +304,24 @@ impl Session {
 /// A conversation: each message is a turn, done by the agent or the workflow that answers, one after the other; they share the memory of the scope `session`.
 #[utoipa::path(
     post, path = "/v1/sessions", tag = "sessions", request_body = NewSession,
+    params(("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request are the same session")),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["bad-json", "invalid"]))),
     responses((status = 201, description = "It is open", body = Session, headers(("Location" = String, description = "The session")))),
 )]
-async fn open(State(api): State<Api>, By(caller): By, Json(wanted): Json<NewSession>) -> Answer {
-    let session = api.sessions.open(&caller, wanted.settings()?).await?;
+async fn open(State(api): State<Api>, By(caller): By, sent: HeaderMap, Json(wanted): Json<NewSession>) -> Answer {
+    let settings = wanted.settings()?;
+    let request = once(&sent, "open", &settings)?;
+    let session = api.sessions.open(&caller, settings, request).await?;
     let location = HeaderValue::try_from(format!("/v1/sessions/{}", session.id)).map_err(Problem::internal)?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(Session::of(session, api.clock.now())))
         .into_response())
+}
+
+/// What makes two requests for a new session the same, where the client says so.
+fn once(sent: &HeaderMap, verb: &str, wanted: &impl Serialize) -> Result<Option<Digest>> {
+    let Some(key) = headers::idempotency_key(sent)? else { return Ok(None) };
+    let wanted = serde_json::to_string(wanted).map_err(Problem::internal)?;
+    Ok(Some(Digest::of(format!("{verb}\n{key}\n{wanted}").as_bytes())))
 }
 
 /// Which sessions to list.
@@ -325,7 +380,9 @@ async fn list(State(api): State<Api>, By(caller): By, Asked(which): Asked<Which>
 )]
 async fn get(State(api): State<Api>, By(caller): By, At(id): At<SessionId>) -> Answer {
     let room = api.answers.room(&caller, ONE)?;
-    room.json(&Session::of(api.sessions.get(&caller, &id).await?, api.clock.now()))
+    let session = api.sessions.get(&caller, &id).await?;
+    let holder = api.sessions.holder(&session).await?;
+    room.json(&Session { holder, ..Session::of(session, api.clock.now()) })
 }
 
 /// How a session is closed.
@@ -348,7 +405,8 @@ enum TurnsOfClosed {
 
 /// Close a session
 ///
-/// It takes no more turns. Who opened it may, and keys of the roles author and admin.
+/// It takes no more turns. Those that it has come to their end, and one that sums it up follows where it was opened with `summary`; with `turns=cancel` they are ended, and none
+/// follows. Who opened it may, and keys of the roles author and admin.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/close", tag = "sessions", params(("id" = String, Path, description = "The session"), How),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["session-over", "conflict"]))),

@@ -2,7 +2,7 @@
 
 use axum::extract::State;
 use ltmc_context::state_people::{Became, Mend, Of, StateView};
-use ltmc_model::state::{Kept, Standing};
+use ltmc_model::state::{Dropped, Standing};
 use ltmc_model::{AgentName, KeyId, Position, RunId, SessionId, Timestamp};
 use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
@@ -64,6 +64,9 @@ struct Shown {
     /// When it ends by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     due: Option<Due>,
+    /// Names of events that wait for the next transition, the oldest first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deferred: Vec<String>,
 }
 
 /// The end of a state by itself.
@@ -86,6 +89,7 @@ impl From<StateView> for Shown {
             Standing::Quarantined(why) => ("quarantined", Some(why), None),
         };
         let version = kept.as_ref().map_or(declared, |kept| kept.version);
+        let deferred = kept.iter().flat_map(|kept| kept.deferred.iter().map(|one| one.event.clone())).collect();
         let since = match (&machine, &kept) {
             (Some(machine), Some(_)) => Some(Timestamp::from_millis(machine.since_ms)),
             (_, kept) => kept.as_ref().map(|kept| kept.since),
@@ -96,7 +100,7 @@ impl From<StateView> for Shown {
             (None, None) => (None, Value::Null),
         };
         let due = due.map(|(at, to)| Due { at, to });
-        Self { state, data, revision: revision.0, version, declared, standing, why, since, due }
+        Self { state, data, revision: revision.0, version, declared, standing, why, since, due, deferred }
     }
 }
 
@@ -118,9 +122,19 @@ struct Entry {
     data: Value,
     /// The version of the declaration.
     version: u32,
-    /// By which event; none: by a migration, or by hand.
+    /// By which event; none: by time, by a migration, or by hand.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<String>,
+    /// Whether it was for its time was over.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    timed: bool,
+    /// Names of events that wait for the next transition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deferred: Vec<String>,
+    /// Events that waited and were refused when they were given, each with the rule that it was against.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    dropped: Vec<Dropped>,
     /// The run that did it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
@@ -142,15 +156,24 @@ struct Entry {
 }
 
 fn entry((position, revision, kept): Became) -> Entry {
-    let (position, revision) = (position.0, revision.0);
-    let Some(kept) = kept else {
-        let (from, state, data, version) = (None, None, Value::Null, 0);
-        let (event, run, by, reason, quarantined, at) = (None, None, None, None, None, None);
-        return Entry { position, revision, from, state, data, version, event, run, by, reason, quarantined, at };
-    };
-    let Kept { version, state, data, at, from, event, run, by, reason, quarantined, .. } = kept;
-    let (state, at) = (Some(state), Some(at));
-    Entry { position, revision, from, state, data, version, event, run, by, reason, quarantined, at }
+    let kept = kept.as_ref();
+    Entry {
+        position: position.0,
+        revision: revision.0,
+        from: kept.and_then(|kept| kept.from.clone()),
+        state: kept.map(|kept| kept.state.clone()),
+        data: kept.map_or(Value::Null, |kept| kept.data.clone()),
+        version: kept.map_or(0, |kept| kept.version),
+        event: kept.and_then(|kept| kept.event.clone()),
+        timed: kept.is_some_and(|kept| kept.timed),
+        deferred: kept.iter().flat_map(|kept| kept.deferred.iter().map(|one| one.event.clone())).collect(),
+        dropped: kept.map(|kept| kept.dropped.clone()).unwrap_or_default(),
+        run: kept.and_then(|kept| kept.run),
+        by: kept.and_then(|kept| kept.by.clone()),
+        reason: kept.and_then(|kept| kept.reason.clone()),
+        quarantined: kept.and_then(|kept| kept.quarantined.clone()),
+        at: kept.map(|kept| kept.at),
+    }
 }
 
 /// Show an agent's state

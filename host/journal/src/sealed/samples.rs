@@ -14,6 +14,7 @@ use ltmc_model::fork::{Answer, Branch, Conflict, ConflictSide, Did, Done, Excerp
 use ltmc_model::hand_off::{Handed, HandedOff, Holds};
 use ltmc_model::journal::{
     Act, Amended, Amendment, Candidate, Change, Count, Decided, Effect, Event, Input, Lost, Next, Replayed, RunStarted,
+    Semantics,
 };
 use ltmc_model::memory::Item;
 use ltmc_model::message::{self, Channel, Message, Trail};
@@ -69,6 +70,7 @@ pub(super) fn started() -> Event {
         scheduled: None,
         follows: None,
         turn: None,
+        semantics: Semantics::CURRENT,
     }))
 }
 
@@ -196,6 +198,7 @@ impl Made {
             likeness: 0.25,
             similar_tasks: self.is_even().then_some(0.75),
             success: 1.0,
+            load: number % 3,
             refused: (!self.is_even()).then(|| "it is not to be called".into()),
         };
         let lost = Lost { branch: number, failure: self.failure() };

@@ -1,6 +1,6 @@
 //! What people are shown of a run, from its journal.
 
-use ltmc_model::journal::{Amended, Amendment, Decided, Entry, Event, Placed, RunStarted};
+use ltmc_model::journal::{Amended, Amendment, Decided, Entry, Event, Placed, RunStarted, Semantics};
 use ltmc_model::run::{TakenUp, Usage};
 use ltmc_model::{Epoch, Payload, RunId};
 
@@ -43,6 +43,7 @@ fn view(flow: &str, events: &[Event]) -> RunView {
         scheduled: None,
         follows: None,
         turn: None,
+        semantics: Semantics::CURRENT,
         forked: None,
         parent: None,
     };

@@ -1,7 +1,7 @@
 //! Why runs are where they are, from their journals.
 
 use ltmc_model::failure::Code;
-use ltmc_model::journal::{Decided, Entry, Event, RunStarted};
+use ltmc_model::journal::{Decided, Entry, Event, RunStarted, Semantics};
 use ltmc_model::run::{TakenUp, Usage};
 use ltmc_model::{Digest, Epoch, Payload, Seq};
 
@@ -26,6 +26,7 @@ fn why(flow: &str, state: State, events: Vec<Event>) -> Why {
         scheduled: None,
         follows: None,
         turn: None,
+        semantics: Semantics::CURRENT,
         forked: None,
         parent: None,
     };

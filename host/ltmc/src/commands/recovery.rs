@@ -342,7 +342,7 @@ fn list<'a>(value: &'a Value, field: &str) -> impl Iterator<Item = &'a Value> {
     value[field].as_array().into_iter().flatten()
 }
 
-fn print_conflicts(found: &Value) {
+pub(super) fn print_conflicts(found: &Value) {
     let value = |value: &Value| match value["text"].as_str() {
         Some(shown) if shown.len() as u64 == value["bytes"].as_u64().unwrap_or_default() => ui::clean(shown),
         Some(shown) => format!("{}… ({} bytes)", ui::clean(shown), value["bytes"]),
@@ -444,7 +444,8 @@ fn candidate(of: &Value) -> String {
         "" => String::new(),
         why => format!(" ({})", ui::clean(why)),
     };
-    format!("{} {score:.2}{refused}", text(of, "agent"))
+    let load = of["load"].as_u64().map_or_else(String::new, |load| format!(" with {load} at work"));
+    format!("{} {score:.2}{load}{refused}", text(of, "agent"))
 }
 
 /// A step or another node, as people call it.

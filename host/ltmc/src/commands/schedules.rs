@@ -91,6 +91,9 @@ fn show(schedule: &Value) {
         let why = paused["why"].as_str().map_or_else(String::new, |why| format!(": {}", ui::clean(why)));
         ui::line(format!("  paused at {} {by}{why}", text(paused, "at")));
     }
+    if let Some(until) = schedule["until"].as_str() {
+        ui::line(format!("  until {until}"));
+    }
     let last = &schedule["last"];
     if last.is_object() {
         ui::line(format!("  last {}  run {}", text(last, "tick"), text(last, "run")));

@@ -108,13 +108,14 @@ pub(crate) async fn run(args: Args, context: Context) -> anyhow::Result<()> {
 /// What goes on beside what clients ask for.
 fn beside(host: &Host) -> Vec<JoinHandle<()>> {
     let (runs, schedules, triggers) = (host.runs.clone(), host.schedules.clone(), host.triggers.clone());
-    let (sessions, deletions) = (host.sessions.clone(), host.deletions.clone());
+    let (sessions, lapses, deletions) = (host.sessions.clone(), host.lapses.clone(), host.deletions.clone());
     vec![
         tokio::spawn(recover(host.runs.clone(), host.record.clone())),
         tokio::spawn(async move { runs.wake().await }),
         tokio::spawn(async move { schedules.tick().await }),
         tokio::spawn(async move { triggers.listen().await }),
         tokio::spawn(async move { sessions.attend().await }),
+        tokio::spawn(async move { lapses.attend().await }),
         tokio::spawn(tidy(host.pins.clone(), host.authority.clone())),
         tokio::spawn(async move { deletions.run().await }),
     ]

@@ -5,13 +5,13 @@ use std::io::IsTerminal as _;
 use console::style;
 use ltmc_model::agent::AgentRef;
 use ltmc_model::session::IfBusy;
-use ltmc_model::{AgentName, Payload, SessionId, WorkflowName};
+use ltmc_model::{AgentName, KeyId, Payload, SessionId, WorkflowName};
 use reqwest::Method;
 use reqwest::header::CONTENT_TYPE;
 use serde_json::{Value, json};
 
 use super::input::Input;
-use super::{Context, call, flow, text};
+use super::{Context, call, flow, recovery, text};
 use crate::client::{Client, encode};
 use crate::exit::Problem;
 use crate::ui;
@@ -72,8 +72,13 @@ pub(crate) enum Command {
         #[arg(long)]
         title: Option<String>,
     },
-    /// Print one whole, as JSON: what it was opened with, where it stands, and every turn
+    /// Print one whole, as JSON: what it was opened with, where it stands, every turn, and its memory where that was archived
     Export {
+        /// Its id
+        session: SessionId,
+    },
+    /// List the keys of its memory that branches of its last turns changed differently, and how that was settled
+    Conflicts {
         /// Its id
         session: SessionId,
     },
@@ -86,6 +91,28 @@ pub(crate) enum Command {
         /// The reason, for people and for the agent that gets it
         #[arg(long)]
         reason: String,
+    },
+    /// List who takes part in one: who holds its conversation, who opened it, and who else may say something, or read
+    Participants {
+        /// Its id
+        session: SessionId,
+    },
+    /// Let a key of the role caller take part in one: it may say something, unless it is to observe
+    Add {
+        /// Its id
+        session: SessionId,
+        /// The key's id
+        key: KeyId,
+        /// It may read, and no more
+        #[arg(long)]
+        observer: bool,
+    },
+    /// Have a key take part in one no more
+    Remove {
+        /// Its id
+        session: SessionId,
+        /// The key's id
+        key: KeyId,
     },
     /// Close one: it takes no more turns
     Close {
@@ -127,6 +154,12 @@ pub(crate) struct Open {
     /// A key of the role caller that may read it, by its id
     #[arg(long, value_name = "KEY")]
     observer: Vec<String>,
+    /// The agent that sums it up when it is closed, as its last turn
+    #[arg(long, value_name = "AGENT")]
+    summary: Option<AgentRef>,
+    /// What becomes of its memory once it is over: always (it stays), a time such as 30days, archive, forget [default: always]
+    #[arg(long, value_name = "WHAT")]
+    keep: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -196,9 +229,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Export { session } => {
-            let found = client.get(&path(&session)).await?;
-            let turns = client.list(&format!("{}/turns", path(&session)), &[], usize::MAX).await?;
-            ui::json(&json!({ "session": found, "turns": turns }));
+            ui::json(&exported(&client, &session).await?);
             Ok(())
         }
         Command::HandOff { session, to, reason } => {
@@ -209,6 +240,27 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             } else {
                 ui::note(format!("`{to}` holds the conversation."));
             }
+            Ok(())
+        }
+        Command::Conflicts { session } => {
+            let found = client.get(&format!("{}/conflicts", path(&session))).await?;
+            if as_json {
+                ui::json(&found);
+            } else {
+                recovery::print_conflicts(&found);
+            }
+            Ok(())
+        }
+        Command::Participants { session } => participants(&client, &session, as_json).await,
+        Command::Add { session, key, observer } => {
+            let part = if observer { "observer" } else { "contributor" };
+            client.put(&format!("{}/participants/{key}", path(&session)), &json!({ "part": part })).await?;
+            ui::note(format!("`{key}` takes part as {part}."));
+            Ok(())
+        }
+        Command::Remove { session, key } => {
+            client.delete(&format!("{}/participants/{key}", path(&session))).await?;
+            ui::note(format!("`{key}` takes part no more."));
             Ok(())
         }
         Command::Close { session, now } => close(&client, &session, now, as_json).await,
@@ -239,7 +291,7 @@ async fn close(client: &Client, session: &SessionId, now: bool, as_json: bool) -
     if as_json {
         ui::json(&closed);
     } else if text(&closed, "state") == "closing" {
-        ui::note("It takes no more turns, and closes when those that it has are over.");
+        ui::note("It takes no more turns, and closes when those that it has are over, and its summary, if it has one.");
     } else {
         ui::note("Closed.");
     }
@@ -250,8 +302,42 @@ fn path(session: &SessionId) -> String {
     format!("/v1/sessions/{}", encode(session.as_str()))
 }
 
+async fn participants(client: &Client, session: &SessionId, as_json: bool) -> anyhow::Result<()> {
+    let found = client.get(&format!("{}/participants", path(session))).await?;
+    if as_json {
+        ui::json(&found);
+        return Ok(());
+    }
+    let mut table = ui::Table::new(&["who", "as"]);
+    if let Some(holder) = found["holder"].as_str() {
+        table.row([holder, "holder"]);
+    }
+    for one in found["keys"].as_array().into_iter().flatten() {
+        table.row([text(one, "key"), text(one, "part")]);
+    }
+    table.print("");
+    Ok(())
+}
+
+/// A session as one document: what comes in parts is put together.
+async fn exported(client: &Client, session: &SessionId) -> anyhow::Result<Value> {
+    let export = format!("{}/export", path(session));
+    let mut whole = client.get(&export).await?;
+    while let Some(cursor) = whole["next"].as_str().map(encode) {
+        let mut part = client.get(&format!("{export}?cursor={cursor}")).await?;
+        whole["next"] = part["next"].take();
+        if let (Some(all), Value::Array(more)) = (whole["turns"].as_array_mut(), part["turns"].take()) {
+            all.extend(more);
+        }
+    }
+    if let Some(fields) = whole.as_object_mut() {
+        fields.remove("next");
+    }
+    Ok(whole)
+}
+
 async fn open(client: &Client, wanted: Open, as_json: bool) -> anyhow::Result<()> {
-    let Open { agent, workflow, if_busy, queue, idle, turn, title, contributor, observer } = wanted;
+    let Open { agent, workflow, if_busy, queue, idle, turn, title, contributor, observer, summary, keep } = wanted;
     if let Some(key) = contributor.iter().find(|key| observer.contains(key)) {
         return Err(Problem::usage(format!(
             "key `{key}` is said to be a contributor and an observer: it is one of both"
@@ -264,6 +350,7 @@ async fn open(client: &Client, wanted: Open, as_json: bool) -> anyhow::Result<()
     let mut body = json!({
         "agent": agent.map(|agent| agent.to_string()), "workflow": workflow, "if-busy": if_busy, "queue": queue,
         "idle": idle, "turn": turn, "title": title, "participants": participants,
+        "summary": summary.map(|agent| agent.to_string()), "keep": keep,
     });
     if let Some(fields) = body.as_object_mut() {
         fields.retain(|_, value| !value.is_null());
@@ -350,6 +437,15 @@ fn show(session: &Value) {
     }
     let (opened, by) = (text(session, "opened-at"), text(session, "by"));
     ui::line(format!("  opened {opened} by {by}; last turn {}", text(session, "last-at")));
+    if session["summary"].is_string() {
+        let turn =
+            session["summary-turn"].as_u64().map_or_else(|| "when it is closed".into(), |it| format!("in turn {it}"));
+        ui::line(format!("  {} sums it up, {turn}", text(session, "summary")));
+    }
+    let (keep, memory) = (text(session, "keep"), text(session, "memory"));
+    if keep != "always" || memory != "kept" {
+        ui::line(format!("  memory: {memory}; once it is over: {keep}"));
+    }
     if session["expires-at"].is_string() {
         ui::line(format!("  expires {}", text(session, "expires-at")));
     }
@@ -384,12 +480,16 @@ fn show_turn(turn: &Value) {
     };
     ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
     ui::line(format!("  > {}", said(&turn["input"])));
+    if let Some(to) = turn["handed-over"].as_str() {
+        ui::line(format!("  {} to {to} by a person", style("handed on").dim()));
+    }
     for one in turn["hand-offs"].as_array().into_iter().flatten() {
         let (from, to, reason) = (text(one, "from"), text(one, "to"), ui::clean(text(one, "reason")));
         ui::line(format!("  {} {from} → {to}: {reason}", style("handed on").dim()));
     }
     if turn["output"].is_object() {
-        ui::line(format!("  < {}", said(&turn["output"])));
+        let by = turn["answered-by"].as_str().map_or_else(String::new, |agent| format!("{} ", style(agent).dim()));
+        ui::line(format!("  < {by}{}", said(&turn["output"])));
     }
     let error = &turn["error"];
     if error.is_object() {

@@ -81,7 +81,8 @@ pub(crate) async fn show(show: Show, context: Context) -> anyhow::Result<()> {
         let mut table = ui::Table::new(&["at", "from", "to", "by", "data"]);
         for entry in &entries {
             let by = ["event", "reason", "quarantined"].map(|field| text(entry, field));
-            let by = by.into_iter().find(|by| !by.is_empty()).unwrap_or("migration");
+            let otherwise = if entry["timed"] == true { "time" } else { "migration" };
+            let by = by.into_iter().find(|by| !by.is_empty()).unwrap_or(otherwise);
             let data = ui::short(&entry["data"].to_string(), 60);
             table.row([
                 text(entry, "at"),

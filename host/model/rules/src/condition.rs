@@ -42,6 +42,9 @@ pub enum Test {
     Suffix(String),
     /// Whether there is anything. Null is something.
     Exists(bool),
+    /// It fits this JSON Schema. Somebody else judges that, and settles it ([`Condition::settled`]) before the condition is looked at: as
+    /// long as it is not settled it does not hold.
+    Fits(Value),
 }
 
 /// How deep `all`, `any` and `not` nest at most.
@@ -61,6 +64,32 @@ impl<P> Condition<P> {
             Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::picks).collect(),
             Self::Not(part) => part.picks(),
             Self::Test { pick, .. } => vec![pick],
+        }
+    }
+
+    /// The JSON Schemas that it asks for, in the order of [`Self::settled`], each with what is picked.
+    pub fn schemas(&self) -> Vec<(&P, &Value)> {
+        match self {
+            Self::All(parts) | Self::Any(parts) => parts.iter().flat_map(Self::schemas).collect(),
+            Self::Not(part) => part.schemas(),
+            Self::Test { pick, test: Test::Fits(schema) } => vec![(pick, schema)],
+            Self::Test { .. } => Vec::new(),
+        }
+    }
+
+    /// The same, with each of [`Self::schemas`] in the place of its answer.
+    #[must_use]
+    pub fn settled(self, answers: &mut impl Iterator<Item = bool>) -> Self {
+        let mut parts =
+            |parts: Vec<Self>| -> Vec<Self> { parts.into_iter().map(|part| part.settled(answers)).collect() };
+        match self {
+            Self::All(all) => Self::All(parts(all)),
+            Self::Any(any) => Self::Any(parts(any)),
+            Self::Not(part) => Self::Not(Box::new(part.settled(answers))),
+            // Of nothing all hold, and none does.
+            Self::Test { test: Test::Fits(_), .. } if answers.next() == Some(true) => Self::All(Vec::new()),
+            Self::Test { test: Test::Fits(_), .. } => Self::Any(Vec::new()),
+            other @ Self::Test { .. } => other,
         }
     }
 
@@ -89,6 +118,7 @@ impl Test {
             Self::Prefix(start) => text(&|t| t.starts_with(start)),
             Self::Suffix(end) => text(&|t| t.ends_with(end)),
             Self::Exists(wanted) => *wanted,
+            Self::Fits(_) => false,
         }
     }
 }

@@ -2,14 +2,15 @@
 
 use super::HostCall;
 use super::form::{Request, Values};
+use crate::caller::Role;
 use crate::capability::{Any, Capability};
 use crate::child::Ended;
 use crate::hand_off;
 use crate::{AgentName, Payload, RunId};
 
 interface! {
-    /// Calls on other agents.
-    Coordination: CoordinationCall { Call, Begin, Join, HandOff, HandBack, Received }
+    /// Calls on other agents, and on people.
+    Coordination: CoordinationCall { Call, Begin, Need, Ask, Join, HandOff, HandBack, Received }
 }
 
 /// `coordination.call`: has another agent of the tenant do a task, and waits for it; answers how that ended.
@@ -63,6 +64,78 @@ impl HostCall for Begin {
 
     fn request(&self) -> Request {
         Request::new("coordination-begin", &Values::new().with(&self.agent).with(&self.input))
+    }
+}
+
+/// `coordination.need`: has whichever agent fits best do a task, and does not wait; answers the child run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// What is to be done, in words.
+    pub text: String,
+    /// Among which agents one is found; empty: all of the tenant's.
+    pub among: Vec<AgentName>,
+    /// How well one has to fit, in hundredths; none: as in a workflow that says nothing.
+    pub at_least: Option<u8>,
+    /// What whoever is found is given to work on.
+    pub input: Payload,
+}
+
+impl HostCall for Need {
+    type Reply = RunId;
+    const NAME: &'static str = "coordination.need";
+    const CHANGES: bool = true;
+
+    fn needs(&self) -> Vec<Capability> {
+        let called = self.among.first().map_or(Any::All, |agent| Any::One(agent.clone()));
+        vec![Capability::Call(called)]
+    }
+
+    fn needs_besides(&self) -> Vec<Capability> {
+        self.among.iter().skip(1).map(|agent| Capability::Call(Any::One(agent.clone()))).collect()
+    }
+
+    fn about(&self) -> String {
+        self.text.clone()
+    }
+
+    fn request(&self) -> Request {
+        let among = self.among.iter().fold(Values::new(), |all, agent| all.with(agent));
+        let values = Values::new().with(&self.text).with(&among).with(&self.at_least.map(u32::from)).with(&self.input);
+        Request::new("coordination-need", &values)
+    }
+}
+
+/// `coordination.ask`: puts a question to people, and does not wait; answers the child run, which gives the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// What is asked, in a line.
+    pub title: String,
+    /// The smallest role that may answer.
+    pub of: Role,
+    /// What whoever answers is shown.
+    pub show: Option<Payload>,
+    /// The JSON Schema that an answer has to fit, in JSON; none: any JSON does.
+    pub schema: Option<String>,
+    /// How long it can be answered; none: as long as it is waited for.
+    pub timeout_ms: Option<u64>,
+}
+
+impl HostCall for Ask {
+    type Reply = RunId;
+    const NAME: &'static str = "coordination.ask";
+    const CHANGES: bool = true;
+
+    fn needs(&self) -> Vec<Capability> {
+        vec![Capability::Ask(Any::One(self.of))]
+    }
+
+    fn about(&self) -> String {
+        format!("{}: {}", self.of, self.title)
+    }
+
+    fn request(&self) -> Request {
+        let values = Values::new().with(&self.title).with(&self.of.to_string()).with(&self.show);
+        Request::new("coordination-ask", &values.with(&self.schema).with(&self.timeout_ms))
     }
 }
 

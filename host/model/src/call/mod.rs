@@ -118,6 +118,11 @@ pub trait HostCall: Into<Call> + Send + Sync + 'static {
     /// The capabilities of which one must be in force; none: anybody may.
     fn needs(&self) -> Vec<Capability>;
 
+    /// Capabilities that must all be in force besides.
+    fn needs_besides(&self) -> Vec<Capability> {
+        Vec::new()
+    }
+
     /// What it is about, for people who read the journal: a key, a prefix. The rest beyond 200 characters is cut.
     fn about(&self) -> String;
 
@@ -155,6 +160,11 @@ impl Call {
         self.any().needs()
     }
 
+    /// Capabilities that must all be in force besides.
+    pub fn needs_besides(&self) -> Vec<Capability> {
+        self.any().needs_besides()
+    }
+
     /// What it is about, for people who read the journal: a key, a prefix; at most 200 characters.
     pub fn about(&self) -> String {
         let mut text = self.any().about();
@@ -187,6 +197,7 @@ trait AnyCall {
     fn class(&self) -> Class;
     fn changes(&self) -> bool;
     fn needs(&self) -> Vec<Capability>;
+    fn needs_besides(&self) -> Vec<Capability>;
     fn about(&self) -> String;
     fn request(&self) -> Request;
 }
@@ -206,6 +217,10 @@ impl<C: HostCall> AnyCall for C {
 
     fn needs(&self) -> Vec<Capability> {
         HostCall::needs(self)
+    }
+
+    fn needs_besides(&self) -> Vec<Capability> {
+        HostCall::needs_besides(self)
     }
 
     fn about(&self) -> String {

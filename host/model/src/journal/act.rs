@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::agent::{Agent, Carry};
 use crate::chain::Head;
 use crate::hand_off::Holder;
+use crate::message::Topic;
 use crate::schedule::Planned;
 use crate::session;
 use crate::tenancy::{Ceiling, Key, Tenant};
@@ -196,6 +197,22 @@ pub enum Change {
         /// Whether its turns are to be ended.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         now: bool,
+        /// Why the host closed it without the summary that it was to have.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
+    /// Of a session that is over so many keys of memory are gone with this.
+    SessionForgotten {
+        /// The session's id.
+        id: SessionId,
+        /// How many keys they are.
+        keys: u32,
+        /// What became of the memory with this; none: there is more of it, which goes with the next of these.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        memory: Option<session::Remains>,
+        /// What it held, as a JSON document, where it was archived.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        archive: Option<String>,
     },
     /// A session was taken back to before its last turns: what they did to its memory is undone with this.
     SessionRewound {
@@ -210,6 +227,16 @@ pub enum Change {
         holder: Option<Box<Holder>>,
         /// How many keys of its memory are as they were.
         keys: u32,
+    },
+    /// A key takes part in a session from now on, or no more.
+    SessionPart {
+        /// The session's id.
+        session: SessionId,
+        /// The key that takes part.
+        key: KeyId,
+        /// As what it takes part; none: no more.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<session::Part>,
     },
     /// A person handed a session's conversation to another agent, between two turns.
     SessionHandedOver {
@@ -233,6 +260,21 @@ pub enum Change {
         run: RunId,
         /// Why the turn lost the session, for people.
         why: String,
+    },
+    /// The time of an agent's state was over.
+    StateLapsed {
+        /// The agent whose state it is.
+        agent: AgentName,
+        /// Under which key it is kept.
+        key: String,
+        /// Which state ended.
+        from: String,
+        /// What came then; none: nothing, for what the agent declares now ends it at another time, or not at all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
+        /// The topic to which that was published, where the declaration says so and the agent may.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        topic: Option<Topic>,
     },
     /// A change of shared context by a client: what was asked, as a guest's call would be.
     Context {

@@ -160,6 +160,9 @@ pub struct Candidate {
     pub similar_tasks: Option<f64>,
     /// Which share of its work succeeded, as far as the host knew.
     pub success: f64,
+    /// How much of it was under way on that host.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub load: u32,
     /// Why it could not be taken; none: it could.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -177,4 +180,8 @@ pub enum Next {
     Exhausted,
     /// Nothing: the last rounds all gave the same.
     Stalled,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -25,7 +25,7 @@ impl Entry {
     /// The same, with commitments to what becomes true by it. Whoever reads the entry alone does not see them.
     pub fn to_bytes_committing(&self, to: &[Commitment]) -> Vec<u8> {
         let mut commits = ByteBuf::from(Commitment::to_bytes(to));
-        commits.push(WITH_KEYS);
+        commits.push(WITH_EVENTS);
         let written = Committing { at: self.at, event: &self.event, commits: &commits };
         rmp_serde::to_vec_named(&written).expect("entries are plain values, which MessagePack can write")
     }
@@ -47,6 +47,7 @@ impl Entry {
         Ok(commits.map(|commits| Commits {
             several: Commitment::from_bytes(&commits).collect(),
             with_keys: commits.len() % Commitment::BYTES == 1,
+            with_events: commits.len() % Commitment::BYTES == 1 && commits.last() >= Some(&WITH_EVENTS),
         }))
     }
 }
@@ -61,8 +62,8 @@ pub struct Placed {
     pub entry: Entry,
 }
 
-/// Stands behind an entry's commitments where its build committed to idempotency keys, too.
-const WITH_KEYS: u8 = 1;
+/// Stands behind an entry's commitments where its build committed to idempotency keys and to events of topics, too; a 1: to keys alone.
+const WITH_EVENTS: u8 = 2;
 
 /// What an entry commits to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,8 @@ pub struct Commits {
     pub several: Vec<Commitment>,
     /// Whether the build that wrote it committed to idempotency keys, too.
     pub with_keys: bool,
+    /// And to events of topics.
+    pub with_events: bool,
 }
 
 /// An entry with what it commits to.

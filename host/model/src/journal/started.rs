@@ -53,6 +53,31 @@ pub struct RunStarted {
     /// Which turn of its session it is; none: it only works in the session, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub turn: Option<session::Place>,
+    /// By which version of what documents mean it goes on, whichever host goes on with it.
+    #[serde(default, skip_serializing_if = "Semantics::is_first")]
+    pub semantics: Semantics,
+}
+
+/// A version of what workflow documents mean. A pattern that is to decide otherwise than before, for the same document and history, is a new version; the decisions of
+/// the one before stay for the runs that began with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Semantics(pub u32);
+
+impl Semantics {
+    /// What a run has whose journal says nothing of it.
+    pub const FIRST: Self = Self(1);
+    /// What new runs begin with, and the newest that this host knows.
+    pub const CURRENT: Self = Self::FIRST;
+
+    fn is_first(&self) -> bool {
+        *self == Self::FIRST
+    }
+}
+
+impl Default for Semantics {
+    fn default() -> Self {
+        Self::FIRST
+    }
 }
 
 /// From which event a run follows.

@@ -64,6 +64,15 @@ pub enum Gives {
     Violations(Vec<(String, String)>),
     /// A failure.
     Fail(Failure),
+    /// It hands the conversation that it holds to another agent.
+    HandsOff {
+        /// The agent that holds it next.
+        to: AgentName,
+        /// Why.
+        reason: String,
+        /// What passes besides the conversation.
+        passed: Option<Payload>,
+    },
 }
 
 /// An event that somebody else publishes while the run goes on.
@@ -222,7 +231,7 @@ cases:
         let chosen = |input: Value, attempt| match &Answer::choose(look, &input, attempt).unwrap().gives {
             Gives::Output(output) => output.to_value().unwrap(),
             Gives::Fail(failure) => failure.message.clone().into(),
-            Gives::Violations(_) => panic!("a step"),
+            Gives::Violations(_) | Gives::HandsOff { .. } => panic!("a step"),
         };
         let given: Vec<Value> = (1..5).map(|attempt| chosen(json!("a"), attempt)).collect();
         assert_eq!(given, [json!(1), json!("no"), json!(2), json!(2)]);

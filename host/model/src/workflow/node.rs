@@ -44,6 +44,20 @@ pub struct Node {
 }
 
 impl Node {
+    /// Every condition that stands at it.
+    pub fn conditions(&self) -> Vec<&Condition> {
+        fn whens(handlers: &[Handler]) -> Vec<&Condition> {
+            handlers.iter().filter_map(|handler| handler.when.as_ref()).collect()
+        }
+        let own: Vec<&Condition> = match &self.does {
+            Does::Choice(choice) => whens(&choice.options),
+            Does::Loop(again) => again.until.iter().collect(),
+            Does::Debate(debate) => debate.until.iter().collect(),
+            _ => Vec::new(),
+        };
+        self.when.iter().chain(whens(&self.on_error)).chain(own).collect()
+    }
+
     /// Where a step's validator stands below it, which has nothing else there but what is done where it fails.
     const STEP_VALIDATOR: usize = 0;
 

@@ -44,7 +44,7 @@ pub fn schema() -> Value {
     defs["waited"]["oneOf"] = json!([{"required": ["until"], "maxProperties": 1}, {"required": ["topic"]}]);
     defs["validate"]["oneOf"] = one_of(&["json-schema", "agent"]);
     defs["share"]["properties"]["share"] = json!({"type": "number", "exclusiveMinimum": 0, "maximum": 1});
-    let tests = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists"];
+    let tests = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists", "json-schema"];
     // A pick has one test; what joins conditions has nothing beside it.
     defs["condition"]["oneOf"] = json!([
         {"required": ["all"], "maxProperties": 1},

@@ -902,3 +902,31 @@ fn a_loop_that_could_never_stall_is_told_and_a_pinned_one_is_taken() {
     assert_eq!(Document::from_json(pinned).unwrap().to_json(), pinned);
     assert!(Document::parse(&source.replace("stall: 4", "stall: 3"), None).is_ok());
 }
+
+#[test]
+fn schemas_of_conditions_are_looked_at_with_the_others_and_not_asked_of_events() {
+    let flow = "name: n\nflow: {sequence: [{agent: a, when: {all: [{pick: $.input, json-schema: {type: string}}]}, validate: {json-schema: true}}, \
+                {loop: {agent: b}, until: {pick: $.last, json-schema: {minimum: 1}}, at-most: 2}, \
+                {choice: [{when: {pick: $.input, json-schema: false}, do: {agent: c}}]}]}";
+    let document = Document::parse(flow, None).unwrap();
+    assert_eq!(document.schemas().len(), 4);
+    assert_eq!(Document::from_json(&document.to_json()).unwrap().to_json(), document.to_json());
+    for (wrong, why) in [
+        ("{agent: a, when: {pick: $.input, json-schema: text}}", "`json-schema` is a JSON Schema: an object"),
+        ("{wait: {topic: t, where: {pick: $.event.data, json-schema: true}}}", "is not asked of events"),
+        ("{agent: a, when: {pick: $.input, json-schema: true, exists: true}}", "has one test"),
+    ] {
+        let faults = Document::parse(&format!("name: n\nflow: {wrong}"), None).unwrap_err().to_string();
+        assert!(faults.contains(why), "{wrong}: {faults}");
+    }
+}
+
+#[test]
+fn a_schedule_that_ends_says_when() {
+    let document = |until: &str| format!("name: n\non: [{{schedule: '@hourly', until: {until}}}]\nflow: {{agent: a}}");
+    let read = Document::parse(&document("'2027-12-31T00:00:00Z'"), None).unwrap();
+    assert!(read.to_json().contains(r#""until":"2027-12-31T00:00:00"#), "{}", read.to_json());
+    assert_eq!(Document::from_json(&read.to_json()).unwrap(), Document::parse(&read.to_json(), None).unwrap());
+    let faults = Document::parse(&document("tomorrow"), None).unwrap_err().to_string();
+    assert!(faults.contains("`until`"), "{faults}");
+}

@@ -84,6 +84,9 @@ impl Schedule {
             "overlap": timing.overlap().as_str(),
             "catch-up": duration(timing.catch_up()),
         });
+        if let Some(until) = timing.until() {
+            out["until"] = until.to_string().into();
+        }
         if let Some(input) = &self.input {
             out["input"] = input.clone();
         }
@@ -433,6 +436,7 @@ impl Written for Condition {
             Test::Prefix(text) => ("prefix", text.as_str().into()),
             Test::Suffix(text) => ("suffix", text.as_str().into()),
             Test::Exists(there) => ("exists", (*there).into()),
+            Test::Fits(schema) => ("json-schema", schema.clone()),
         };
         out[word] = value;
         out

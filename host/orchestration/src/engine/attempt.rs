@@ -62,6 +62,7 @@ impl Engine<'_> {
         let begun = Instant::now();
         let (Assigned { agent, work, input, retry }, preparer) = (assigned, self.preparer());
         let attempt = self.open_attempt(step, &agent, needs).await?;
+        let _at_work = self.coordinator.at_work(self.log.tenant(), &agent.name);
         let begun_at = self.begun_at(step).await?;
         let spent = self.beginnings.since(step, attempt);
         let prepared = preparer.job(step, begun_at.checkpoint.origin, &agent, work, input).await;
@@ -74,7 +75,8 @@ impl Engine<'_> {
         let (step, outcome) = (step.clone(), ended.as_ref().map_or_else(|failure| failure.code.as_str(), |_| "ok"));
         metered::CALLS.of([outcome]).increment(1);
         metered::CALL_SECONDS.record(begun.elapsed());
-        self.coordinator.note(self.log.tenant(), &agent.name, ended.as_ref().err().map(|f| f.code), begun.elapsed());
+        let (failed, now) = (ended.as_ref().err().map(|failure| failure.code), self.log.now());
+        self.coordinator.note(self.log.tenant(), &agent.name, failed, begun.elapsed(), now);
         match ended {
             Ok(outcome) => {
                 let output = match outcome {

@@ -75,7 +75,9 @@ impl Engine<'_> {
                 let (authority, schemas) = (&self.ports.authority, self.ports.schemas.as_ref());
                 let bounded = self.bounded;
                 let conversation = self.conversation.as_ref();
-                let decider = Decider { compute, plan, log, coordinator, conversation, authority, schemas, bounded };
+                let context = self.ports.crossing.context.as_ref();
+                let decider =
+                    Decider { compute, plan, log, coordinator, conversation, authority, context, schemas, bounded };
                 let answer = decider.answer(&node, question).await;
                 self.stage(node, answer, |node, decided| Event::NodeDecided { node, decided });
             }

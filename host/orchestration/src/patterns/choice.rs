@@ -28,3 +28,47 @@ impl Pattern for Choice {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::{Decided, Event};
+    use ltmc_model::workflow::Document;
+
+    use super::super::agent::tests::{completed, failed, history, started};
+    use super::*;
+
+    const FLOW: &str =
+        "name: c\nflow: {choice: [{when: {pick: $.input, equals: 1}, do: {agent: a}}, {else: {agent: b}}]}";
+
+    fn next(events: &[Event]) -> Decision {
+        let choice = of(&Document::parse(FLOW, None).unwrap().flow);
+        choice.next(&StepPath::root(), &mut history(events.to_vec()), &Input::Run)
+    }
+
+    fn taken(option: Option<u32>) -> Event {
+        Event::NodeDecided { node: StepPath::root(), decided: Decided::Option(option) }
+    }
+
+    #[test]
+    fn which_option_it_is_is_asked_first_and_then_it_is_what_that_one_comes_to() {
+        let root = StepPath::root();
+        let question = Todo::Decide { node: root.clone(), question: Question::Option };
+        assert_eq!(next(&[]), Decision::just(question));
+        for number in [0, 1] {
+            let step = root.child(number);
+            let mut so_far = vec![taken(Some(number as u32))];
+            assert_eq!(next(&so_far), Decision::just(Todo::Attempt { step: step.clone(), input: Input::Run }));
+            so_far.extend([started(&step, 1), completed(&step, 1)]);
+            assert_eq!(next(&so_far), Decision::Done(step.clone()), "no other one is looked at");
+            so_far.pop();
+            so_far.push(failed(&step, 1, None));
+            assert!(matches!(next(&so_far), Decision::Failed(failure) if failure.step.as_ref() == Some(&step)));
+        }
+    }
+
+    #[test]
+    fn where_none_is_taken_it_is_skipped() {
+        assert_eq!(next(&[taken(None)]), Decision::Skipped);
+        assert_eq!(next(&[taken(Some(7))]), Decision::Skipped, "what is not there cannot be done");
+    }
+}

@@ -21,3 +21,27 @@ impl Pattern for Emit {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::Event;
+    use ltmc_model::workflow::Document;
+    use ltmc_model::{Payload, Revision};
+
+    use super::super::agent::tests::history;
+    use super::super::of;
+    use super::*;
+
+    #[test]
+    fn it_publishes_once_and_passes_on_what_it_was_given() {
+        let emit = of(&Document::parse("name: e\nflow: {emit: {topic: t, type: done}}", None).unwrap().flow);
+        let node = StepPath::root();
+        let next = |events: &[Event]| emit.next(&node, &mut history(events.to_vec()), &Input::Run);
+        assert_eq!(next(&[]), Decision::just(Todo::Emit { node: node.clone(), input: Input::Run }));
+        let mut so_far = vec![Event::Emitted { node: node.clone(), topic: "t".parse().unwrap(), id: Revision(1) }];
+        let end = Todo::End { node: node.clone(), output: Output::Given(Input::Run) };
+        assert_eq!(next(&so_far), Decision::just(end));
+        so_far.push(Event::NodeEnded { node: node.clone(), output: Payload::text("in") });
+        assert_eq!(next(&so_far), Decision::Done(node.clone()));
+    }
+}

@@ -21,3 +21,30 @@ impl Pattern for Listen {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::Event;
+    use ltmc_model::workflow::Document;
+    use ltmc_model::{Payload, Position};
+
+    use super::super::agent::tests::history;
+    use super::super::of;
+    use super::*;
+
+    #[test]
+    fn it_listens_from_where_is_journaled_and_gives_the_event_that_came() {
+        let wait = of(&Document::parse("name: l\nflow: {wait: {topic: t}}", None).unwrap().flow);
+        let node = StepPath::root();
+        let next = |events: &[Event]| wait.next(&node, &mut history(events.to_vec()), &Input::Run);
+        assert_eq!(next(&[]), Decision::just(Todo::Subscribe { node: node.clone() }));
+        let (topic, after) = ("t".parse().unwrap(), Position(41));
+        let subscribed = Event::Subscribed { node: node.clone(), topic, subject: None, kind: None, after };
+        let mut so_far = vec![subscribed.clone()];
+        assert_eq!(next(&so_far), Decision::just(Todo::Listen { node: node.clone() }));
+        so_far.push(Event::EventTaken { node: node.clone(), position: Position(57), event: Payload::text("it") });
+        assert_eq!(next(&so_far), Decision::Done(node.clone()));
+        let cancelled = [subscribed, Event::WaitCancelled { node: node.clone() }];
+        assert!(!matches!(next(&cancelled), Decision::Do(todos) if todos == [Todo::Await { node: node.clone() }]));
+    }
+}

@@ -45,3 +45,53 @@ impl Pattern for Loop {
         Decision::just(Todo::Decide { node: at.clone(), question: Question::Round { round, gave } })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use ltmc_model::journal::{Decided, Event};
+    use ltmc_model::workflow::Document;
+
+    use super::super::agent::tests::{completed, failed, history, started};
+    use super::*;
+
+    fn next(events: &[Event]) -> Decision {
+        let flow = "name: l\nflow: {loop: {agent: a}, at-most: 3}";
+        of(&Document::parse(flow, None).unwrap().flow).next(
+            &StepPath::root(),
+            &mut history(events.to_vec()),
+            &Input::Run,
+        )
+    }
+
+    fn round(number: usize, next: Next) -> [Event; 3] {
+        let (root, step) = (StepPath::root(), StepPath::root().child(workflow::Loop::number(number)));
+        let decided = Decided::Round { round: number as u32, gave: Some(step.clone()), next };
+        [started(&step, 1), completed(&step, 1), Event::NodeDecided { node: root, decided }]
+    }
+
+    #[test]
+    fn each_round_works_on_what_the_one_before_gave_and_what_comes_after_it_is_asked() {
+        let (root, first) = (StepPath::root(), StepPath::root().child(workflow::Loop::number(0)));
+        assert_eq!(next(&[]), Decision::just(Todo::Attempt { step: first.clone(), input: Input::Run }));
+        let mut so_far = round(0, Next::Again).to_vec();
+        so_far.pop();
+        let question = Question::Round { round: 0, gave: Some(first.clone()) };
+        assert_eq!(next(&so_far), Decision::just(Todo::Decide { node: root.clone(), question }));
+        let second = root.child(workflow::Loop::number(1));
+        let attempt = Todo::Attempt { step: second.clone(), input: Input::Output(first) };
+        assert_eq!(next(&round(0, Next::Again)), Decision::just(attempt));
+        let both = [round(0, Next::Again), round(1, Next::Done)].concat();
+        assert_eq!(next(&both), Decision::Done(second), "it gives what the last round gave");
+    }
+
+    #[test]
+    fn it_ends_as_was_decided() {
+        for (decided, code) in [(Next::Exhausted, Code::LoopExhausted), (Next::Stalled, Code::LoopStalled)] {
+            let ended = next(&[round(0, Next::Again), round(1, decided)].concat());
+            assert!(matches!(&ended, Decision::Failed(failure) if failure.code == code), "{ended:?}");
+        }
+        let step = StepPath::root().child(workflow::Loop::number(0));
+        let ended = next(&[started(&step, 1), failed(&step, 1, None)]);
+        assert!(matches!(&ended, Decision::Failed(failure) if failure.code == Code::AgentError), "{ended:?}");
+    }
+}

@@ -194,6 +194,8 @@ fn too_few(at: &StepPath, terms: &Terms, branches: &Branches) -> Failure {
     };
     let counted = format!("{failed} of {count} {called} failed{skipped}, and {needed} are needed");
     match branches.failed.iter().min_by_key(|(number, _)| *number) {
+        // Of one alone its failure is all that there is to say.
+        Some((_, first)) if *count == 1 => first.clone(),
         Some((number, first)) => {
             // As people call it; one that has no name, by where it stands.
             let name = match names.get(*number).and_then(Option::as_ref) {

@@ -40,7 +40,8 @@ impl Runs {
                 command: format!("ltmc session cancel {} {turn}", row.session),
                 does: "ends it before it begins; those behind it go on".to_owned(),
             };
-            why.next.insert(0, cancel);
+            // Whatever else can be done to a run that waits is refused of a turn that does.
+            why.next = vec![cancel];
             why.summary = format!(
                 "It waits for its turn, number {turn}, in session {}: another one is at work there",
                 row.session

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ltmc_journal::RunLog;
 use ltmc_model::caller::{Caller, Role};
-use ltmc_model::journal::{Event, Follows, RunStarted};
-use ltmc_model::message::Trail;
+use ltmc_model::journal::{Event, Follows, RunStarted, Semantics};
+use ltmc_model::message::{self, Trail};
 use ltmc_model::run::{Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::Place as Turn;
@@ -250,6 +250,7 @@ impl Runs {
                 None => Follows::passed_on(caller.cause.as_ref().and_then(|cause| cause.trail.clone())),
             },
             turn: begin.turn,
+            semantics: Semantics::CURRENT,
         };
         let kept = idempotency.as_ref().map(|(key, request)| IdempotencyKey {
             key: key.clone(),

@@ -41,7 +41,7 @@ impl Ready {
         Ok(Self::of_document(&document))
     }
 
-    fn of_document(document: &Document) -> Self {
+    pub(crate) fn of_document(document: &Document) -> Self {
         let json = document.to_json();
         let schedules = document.schedules.iter().map(|schedule| ReadySchedule {
             digest: schedule.digest(),
@@ -114,12 +114,19 @@ impl Runs {
             }
         };
         let mut agents = BTreeMap::new();
+        let mut missing = None;
         for agent in &ready.agents {
-            let found = inner.ports.authority.agent(tenant, agent).await?;
-            let found = found.ok_or_else(|| Error::not_found(format!("agent `{agent}`, which the workflow names")))?;
-            agents.insert(found.name.clone(), found.digest);
+            match inner.ports.authority.agent(tenant, agent).await? {
+                Some(found) => drop(agents.insert(found.name.clone(), found.digest)),
+                None => missing = missing.or(Some(agent)),
+            }
         }
-        Ok((ready, agents))
+        // A conversation goes on among those that are there.
+        let may_miss = ready.plan.conversation().is_some() && !agents.is_empty();
+        match missing.filter(|_| !may_miss).map(ToString::to_string) {
+            Some(agent) => Err(Error::not_found(format!("agent `{agent}`, which the workflow names"))),
+            None => Ok((ready, agents)),
+        }
     }
 
     /// The same for a document that an agent wrote; `agents`: the versions that its parent is pinned to.
@@ -196,6 +203,15 @@ impl Runs {
     pub(crate) async fn conversation(&self, caller: &Caller, with: &Target) -> Result<Option<HandOff>, Error> {
         let Target::Workflow(workflow) = with else { return Ok(None) };
         let (ready, _) = self.ready_for(caller, workflow).await?;
+        Ok(ready.plan.conversation().cloned())
+    }
+
+    /// The same, for who looks.
+    ///
+    /// # Errors
+    /// Where there is no such workflow, or no agent of its conversation.
+    pub(crate) async fn goes(&self, tenant: &TenantId, workflow: &WorkflowName) -> Result<Option<HandOff>, Error> {
+        let (ready, _) = self.ready(tenant, workflow).await?;
         Ok(ready.plan.conversation().cloned())
     }
 

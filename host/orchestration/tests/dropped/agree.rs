@@ -9,7 +9,9 @@ use ltmc_model::trigger::Stage as Dealt;
 use ltmc_policy::InForce;
 use ltmc_ports::questions::QuestionFilter;
 use ltmc_ports::recall::IndexId;
-use ltmc_ports::{ReadCatalog as _, ReadJournal as _, ReadQuestions as _, ReadTriggers as _, Vectors as _};
+use ltmc_ports::{
+    ReadCatalog as _, ReadJournal as _, ReadNotes as _, ReadQuestions as _, ReadTriggers as _, Vectors as _,
+};
 
 use crate::house::{House, echo, first, flow, newest, second, tenant};
 
@@ -98,7 +100,8 @@ impl House {
         let place = IndexId { tenant: tenant(), embedder: self.index.embedder().id().clone() };
         if self.vectors.stamp(&place).await.unwrap().is_some() {
             let there = self.vectors.ids(&place).await.unwrap();
-            assert_eq!(there, self.notes.numbers(&tenant()), "{when}: vectors");
+            let kept = self.record.vectors(&place.tenant, &place.embedder, None, u32::MAX).await.unwrap();
+            assert_eq!(there, kept.iter().map(|passage| passage.id).collect::<Vec<_>>(), "{when}: vectors");
         }
     }
 

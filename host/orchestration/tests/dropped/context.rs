@@ -186,7 +186,7 @@ dropped! {
             let machine = declared.declaration.first(sample::at(0).millis());
             let kept = Kept { quarantined: Some("a test".into()), ..declared.kept(machine, None, sample::at(0)) };
             let (drawer, key, revision) =
-                (state::drawer(&job()), declared.key(None).unwrap(), house.record.next_revision());
+                (state::drawer(&job()), declared.key(None).unwrap(), house.record.next_revision(&tenant()));
             let value = Some(MemoryValue { bytes: kept.to_bytes(), expires_at: None });
             let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
             let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
@@ -364,7 +364,7 @@ fn a_client_that_is_overtaken_decides_anew() {
         in_paused_time(async {
             let house = House::new().await;
             // The older of the two, whenever it comes.
-            let revision = house.record.next_revision();
+            let revision = house.record.next_revision(&tenant());
             let client = tokio::spawn({
                 let house = house.clone();
                 async move {

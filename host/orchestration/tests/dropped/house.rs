@@ -128,14 +128,14 @@ impl House {
     pub(crate) fn over(record: Arc<MemoryRecord>) -> Self {
         let slow = Arc::new(Slow(record.clone()));
         let clock: Arc<dyn Clock> = Arc::new(PassingClock(tokio::time::Instant::now()));
-        let entropy = Arc::new(SeededEntropy::new(record.next_revision().0));
+        let entropy = Arc::new(SeededEntropy::new(record.next_revision(&tenant()).0));
         let authority = Arc::new(Authority::new(slow.clone(), slow.clone(), clock.clone()));
         let shelf = Arc::new(Shelf::default());
         let pins = Pins::new(slow.clone(), shelf.clone());
         let subscriptions = Subscriptions::start(slow.clone());
         let handed = Handed::new(slow.clone());
         let schemas = Arc::new(ltmc_schemas::Schemas::in_process());
-        let (notes, vectors) = (Notes::of(record.clone()), MemoryVectors::new());
+        let (notes, vectors) = (Arc::new(Notes(record.clone())), MemoryVectors::new());
         let index = Index::new(recall::Ports {
             notes: notes.clone(),
             write: notes.clone(),
@@ -170,6 +170,7 @@ impl House {
             authority: authority.clone(),
             journal: slow.clone(),
             mail: slow.clone(),
+            sessions: slow.clone(),
             subscriptions: subscriptions.clone(),
             clock: clock.clone(),
         }));
@@ -339,7 +340,7 @@ impl House {
 
     /// Opens a session that the agent answers in.
     pub(crate) async fn open(&self, if_busy: IfBusy) -> SessionId {
-        self.sessions.open(&admin(), settings(Target::Agent(newest()), if_busy)).await.unwrap().id
+        self.sessions.open(&admin(), settings(Target::Agent(newest()), if_busy), None).await.unwrap().id
     }
 
     /// Says something in the only session there is that is no fork.
@@ -565,7 +566,7 @@ pub(crate) fn trigger() -> Trigger {
 /// What sessions are opened with, where this answers.
 pub(crate) fn settings(with: Target, if_busy: IfBusy) -> Settings {
     let year = 365 * 24 * 60 * 60 * 1_000;
-    Settings { with, if_busy, queue: 8, idle: year, turn: year, title: None, participants: BTreeMap::new() }
+    Settings { if_busy, queue: 8, idle: year, turn: year, ..Settings::new(with) }
 }
 
 /// Goes with tokio's time.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ltmc_model::journal::Amendment;
 use ltmc_model::question::Standing;
 use ltmc_model::run::State;
-use ltmc_model::{Digest, Payload, Seq};
+use ltmc_model::{Digest, Payload, RunId, Seq};
 use ltmc_orchestration::{Answer, Cancelled, Changes, ForkFrom, ForkRequest};
 use ltmc_ports::ReadQuestions as _;
 use ltmc_ports::questions::QuestionFilter;
@@ -343,16 +343,16 @@ async fn is_answered(house: Arc<House>) -> bool {
     (run.state, standing, house.entries(run.id, "answered").await) == (State::Completed, Standing::Answered, 1)
 }
 
-#[test]
-fn a_run_is_paused_also_where_who_asked_for_it_does_not_wait() {
+/// A run comes to stand so by what is asked of it, wherever who asks goes away.
+fn comes_to_stand(so: State, ask: impl AsyncFn(&House, RunId) -> Result<(), Error>) {
     for polls in 1..MANY {
         let answered = in_paused_time(async {
             let house = House::new().await;
             let run = house.call(LONG, Some("once")).await.unwrap().run;
-            let first = cut(house.runs.pause(&admin(), run), polls).await;
+            let first = cut(ask(&house, run), polls).await;
             house.settle().await;
-            house.agrees(&format!("paused, dropped after {polls} polls")).await;
-            assert_eq!(house.all_runs().await[0].state, State::Paused, "dropped after {polls} polls");
+            house.agrees(&format!("{}, dropped after {polls} polls", so.as_str())).await;
+            assert_eq!(house.all_runs().await[0].state, so, "dropped after {polls} polls");
             first.is_some()
         });
         if answered {
@@ -363,23 +363,13 @@ fn a_run_is_paused_also_where_who_asked_for_it_does_not_wait() {
 }
 
 #[test]
+fn a_run_is_paused_also_where_who_asked_for_it_does_not_wait() {
+    comes_to_stand(State::Paused, async |house, run| house.runs.pause(&admin(), run).await);
+}
+
+#[test]
 fn a_run_is_cancelled_also_where_who_asked_for_it_does_not_wait() {
-    for polls in 1..MANY {
-        let answered = in_paused_time(async {
-            let house = House::new().await;
-            let started = house.call(LONG, Some("once")).await.unwrap();
-            let run = started.run;
-            let first = cut(house.runs.cancel(&admin(), run), polls).await;
-            house.settle().await;
-            house.agrees(&format!("cancelled, dropped after {polls} polls")).await;
-            assert_eq!(house.all_runs().await[0].state, State::Cancelled, "dropped after {polls} polls");
-            first.is_some()
-        });
-        if answered {
-            return;
-        }
-    }
-    panic!("it is not done after {MANY} polls");
+    comes_to_stand(State::Cancelled, async |house, run| house.runs.cancel(&admin(), run).await.map(drop));
 }
 
 #[test]

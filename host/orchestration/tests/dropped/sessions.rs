@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ltmc_context::clients::Owner;
-use ltmc_model::SessionId;
 use ltmc_model::call::memory::Put;
-use ltmc_model::journal::{Change, Event};
+use ltmc_model::caller::Role;
+use ltmc_model::journal::{Act, Change, Event};
 use ltmc_model::memory::{Drawer, Precondition, Scope};
 use ltmc_model::run::{State, Target};
-use ltmc_model::session::{IfBusy, Stage, Standing};
+use ltmc_model::session::{IfBusy, Part, Stage, Standing};
+use ltmc_model::tenancy::Key;
+use ltmc_model::{KeyId, SessionId, TenantId};
 use ltmc_model::{RunId, Seq};
 use ltmc_orchestration::Closing;
 use ltmc_ports::testing::sample;
-use ltmc_ports::{ReadJournal as _, ReadMemory as _};
+use ltmc_ports::{ReadJournal as _, ReadMemory as _, WriteCatalog as _};
 
 use crate::case::{dropped, nothing};
 use crate::house::{HANG, House, LONG, admin, flow, newest, settings, tenant};
@@ -25,7 +27,7 @@ dropped! {
         before nothing,
         ask async |house: Arc<House>| {
             let settings = settings(Target::Agent(newest()), IfBusy::Enqueue);
-            house.sessions.open(&admin(), settings).await.map(drop)
+            house.sessions.open(&admin(), settings, None).await.map(drop)
         },
         again [],
         whole async |house: Arc<House>| house.all_sessions().await.len() <= 1,
@@ -82,7 +84,7 @@ dropped! {
         before |house| async move {
             let settings = settings(Target::Agent(newest()), IfBusy::Enqueue);
             let settings = ltmc_model::session::Settings { turn: 500, ..settings };
-            house.sessions.open(&admin(), settings).await.unwrap();
+            house.sessions.open(&admin(), settings, None).await.unwrap();
         }.boxed(),
         ask async |house: Arc<House>| {
             let said = house.say(LONG, "once").await?;
@@ -128,7 +130,7 @@ dropped! {
         before |house| async move {
             house.push("other", None).await;
             house.flows("{hand-off: {start: echo, among: [echo, other]}}").await;
-            house.sessions.open(&admin(), settings(Target::Workflow(flow()), IfBusy::Enqueue)).await.unwrap();
+            house.sessions.open(&admin(), settings(Target::Workflow(flow()), IfBusy::Enqueue), None).await.unwrap();
         }.boxed(),
         ask async |house: Arc<House>| {
             let (id, to) = (house.session().await.id, "other".parse().unwrap());
@@ -140,6 +142,29 @@ dropped! {
             let is_it = |change: &Change| matches!(change, Change::SessionHandedOver { .. });
             holder.is_some_and(|holder| holder.agent.as_str() == "other") && acts(&house, is_it).await == 1
         };
+    /// Another key takes part.
+    a_key_is_let_into_a_session:
+        of ["orchestration/src/sessions.rs: set_part"],
+        before |house| async move {
+            let key = Key {
+                id: other(),
+                tenant: tenant(),
+                role: Role::Caller,
+                hash: [2; 32],
+                created_at: sample::at(0),
+                expires_at: None,
+                revoked_at: None,
+            };
+            let act = Act { by: None, change: Change::KeyCreated(key) };
+            house.record.act(&TenantId::host(), sample::at(0), act).await.unwrap();
+            house.open(IfBusy::Enqueue).await;
+        }.boxed(),
+        ask async |house: Arc<House>| {
+            let id = house.session().await.id;
+            house.sessions.set_part(&admin(), &id, other(), Some(Part::Observer)).await.map(drop)
+        },
+        again [],
+        done async |house: Arc<House>| house.session().await.part_of(&other()) == Some(Part::Observer);
     /// The turn at work comes to its end.
     a_session_is_closed:
         of ["orchestration/src/sessions.rs: close"],
@@ -201,11 +226,15 @@ dropped! {
         before |house| async move { with_a_memory(&house).await }.boxed(),
         ask async |house: Arc<House>| {
             let id = house.session().await.id;
-            house.sessions.fork(&admin(), &id, Some(1), None).await.map(drop)
+            house.sessions.fork(&admin(), &id, Some(1), None, None).await.map(drop)
         },
         again [],
         whole async |house: Arc<House>| are_whole(&house, 0..=1).await,
         done async |house: Arc<House>| are_whole(&house, 1..=2).await;
+}
+
+fn other() -> KeyId {
+    "otherotherot".parse().unwrap()
 }
 
 /// Where the runs of the session's turns stand.

@@ -5,14 +5,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use ltmc_model::call::coordination::{Begin, Call, Join};
+use ltmc_model::call::coordination::{Ask, Begin, Call, Join, Need};
+use ltmc_model::caller::{Caller, Role};
 use ltmc_model::child::{Ended, MAX_ABOVE};
 use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
+use ltmc_model::journal::{Act, Change};
 use ltmc_model::run::{Run, State};
 use ltmc_model::{Payload, RunId, Timestamp};
-use ltmc_ports::ReadJournal as _;
 use ltmc_ports::journal::RunFilter;
+use ltmc_ports::testing::sample;
+use ltmc_ports::{ReadJournal as _, WriteCatalog as _};
 use serde_json::{Value, json};
 
 use crate::crash::{Case, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, work};
@@ -125,6 +128,188 @@ fn crash_at_every_step_of_a_workflow_whose_steps_call_others() {
         document: Some(document.into()),
         scripts: vec![calls("left"), calls("right"), patient()],
         side_by_side: true,
+    });
+}
+
+fn needed(text: &str, among: &[&str], input: &str) -> Need {
+    let among = among.iter().map(|agent| agent.parse().unwrap()).collect();
+    Need { text: text.into(), among, at_least: None, input: Payload::text(input) }
+}
+
+fn question(title: &str, of: Role) -> Ask {
+    Ask { title: title.into(), of, show: None, schema: None, timeout_ms: None }
+}
+
+/// What one child came to.
+async fn came(guest: &Guest, child: RunId) -> Result<Value, Failure> {
+    Ok(told(guest.sure(Join { children: vec![child] }).await?.remove(0)))
+}
+
+#[test]
+fn crash_at_every_step_of_an_agent_that_publishes_needs() {
+    let outer = agent("outer", |guest| async move {
+        let before = guest.count("count").await?;
+        let found = guest.sure(needed("sum up a text", &[], "one")).await?;
+        let nobody = guest.sure(needed("bake a cake", &["sum-up", "broken"], "two")).await?;
+        guest.count("count").await?;
+        Ok(Payload::json(&json!([before, came(&guest, found).await?, came(&guest, nobody).await?["code"]])))
+    });
+    crash_at_every_step(&lone(vec![outer, agent("sum-up", work), broken()]));
+}
+
+#[test]
+fn crash_at_every_step_of_an_agent_that_asks_people() {
+    let document = "name: asking\nflow: {sequence: [{agent: outer}, {ask: {title: Well?, of: author}}]}";
+    let outer = agent("outer", |guest| async move {
+        let before = guest.count("count").await?;
+        let asked = guest.sure(question("May it?", Role::Author)).await?;
+        let answer = came(&guest, asked).await?;
+        Ok(Payload::json(&json!([before, answer, guest.count("count").await?])))
+    });
+    let case = Case {
+        request: Request::workflow("asking"),
+        document: Some(document.into()),
+        scripts: vec![outer],
+        side_by_side: true,
+    };
+    crash_at_every_step_in(&case, &[PLAIN, MODES[3]]);
+}
+
+#[test]
+fn an_agents_question_is_answered_by_people_alone_and_by_those_whom_it_asks() {
+    in_paused_time(async {
+        let outer = agent("outer", |guest| async move {
+            let schema = Some(r#"{"type": "boolean"}"#.to_owned());
+            let show = Some(Payload::json(&json!({"draft": "$.input"})));
+            let asked = guest.sure(Ask { show, schema, ..question("Publish?", Role::Admin) }).await?;
+            Ok(Payload::json(&came(&guest, asked).await?))
+        });
+        let world = World::new([outer]);
+        let host = world.host(&world.record(None).await, []);
+        let started = host.start(&Request::call("outer")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let begun = children(&host, started.run).await;
+        assert_eq!(begun.iter().map(|child| child.state).collect::<Vec<_>>(), [State::Waiting], "it waits as a row");
+        assert_eq!(host.runs.alive(), 1, "and its asker is all that is alive");
+        let admin = Caller { role: Role::Admin, key: "admin0000000".parse().unwrap(), ..caller() };
+        let filter = || ltmc_ports::questions::QuestionFilter { limit: 100, ..Default::default() };
+        assert!(host.runs.questions(&caller(), filter()).await.unwrap().is_empty(), "an author is not asked");
+        let open = host.runs.questions(&admin, filter()).await.unwrap();
+        let [asked] = open.as_slice() else { panic!("{open:?}") };
+        assert_eq!((asked.run, asked.question.title.as_str()), (begun[0].id, "Publish?"));
+        let whole = host.runs.question(&admin, &asked.token).await.unwrap();
+        assert_eq!(whole.question.show, Some(Payload::json(&json!({"draft": "$.input"}))), "nothing of it is a pick");
+        let given = |answer: Value| ltmc_orchestration::Answer { answer, comment: None };
+        assert!(host.runs.answer(&caller(), asked.token.clone(), given(json!(true))).await.is_err());
+        assert!(host.runs.answer(&admin, asked.token.clone(), given(json!("perhaps"))).await.is_err());
+        host.runs.answer(&admin, asked.token.clone(), given(json!(true))).await.unwrap();
+        assert_eq!(host.ask(&Request::call("outer")).await.unwrap(), Ok(Payload::json(&json!(true))));
+    });
+}
+
+#[test]
+fn a_question_that_is_late_or_that_nobody_waits_for_is_open_no_more() {
+    in_paused_time(async {
+        let outer = agent("outer", |guest| async move {
+            let late = Ask { timeout_ms: Some(60_000), ..question("Quick?", Role::Author) };
+            let late = guest.sure(late).await?;
+            guest.sure(question("Left?", Role::Author)).await?;
+            Ok(Payload::json(&came(&guest, late).await?["code"].clone()))
+        });
+        let world = World::new([outer]);
+        let host = world.host(&world.record(None).await, []);
+        let started = host.start(&Request::call("outer")).await.unwrap();
+        assert_eq!(
+            host.runs.wait(&caller(), &started, None).await.unwrap().unwrap(),
+            Ok(Payload::json(&json!("timed-out")))
+        );
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut states: Vec<_> = children(&host, started.run).await.iter().map(|child| child.state.as_str()).collect();
+        states.sort_unstable();
+        assert_eq!(states, ["cancelled", "failed"]);
+        let filter = ltmc_ports::questions::QuestionFilter { limit: 100, ..Default::default() };
+        assert!(host.runs.questions(&caller(), filter).await.unwrap().is_empty());
+    });
+}
+
+#[test]
+fn a_question_that_was_asked_before_a_checkpoint_is_not_asked_again_by_a_retry() {
+    in_paused_time(async {
+        let document = "name: retried\nflow: {sequence: [{agent: outer, retry: {attempts: 2, backoff: 1s}}]}";
+        let tries = Arc::new(AtomicU32::new(0));
+        let outer = agent("outer", move |guest| {
+            let tries = tries.clone();
+            async move {
+                let asked = guest.sure(question("May it?", Role::Author)).await?;
+                guest.checkpoint().await?;
+                match tries.fetch_add(1, Ordering::SeqCst) {
+                    0 => Err(may_pass("not yet")),
+                    _ => Ok(Payload::json(&came(&guest, asked).await?)),
+                }
+            }
+        });
+        let world = World::new([outer]);
+        let host = world.host(&world.record(Some(document)).await, []);
+        let started = host.start(&Request::workflow("retried")).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        let filter = ltmc_ports::questions::QuestionFilter { limit: 100, ..Default::default() };
+        let open = host.runs.questions(&caller(), filter).await.unwrap();
+        let [asked] = open.as_slice() else { panic!("{open:?}") };
+        let given = ltmc_orchestration::Answer { answer: json!("yes"), comment: None };
+        host.runs.answer(&caller(), asked.token.clone(), given).await.unwrap();
+        let answer = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
+        assert_eq!(answer, Ok(Payload::json(&json!("yes"))));
+        assert_eq!(children(&host, started.run).await.len(), 1);
+    });
+}
+
+#[test]
+fn who_is_found_for_an_agents_need_is_journaled_with_who_was_looked_at() {
+    in_paused_time(async {
+        let outer = agent("outer", |guest| async move {
+            let nobody = guest.cross(needed("sum up", &["sum-up", "nobody"], "")).await?;
+            assert_eq!(nobody, Err(Refusal::NotFound));
+            assert!(matches!(guest.cross(needed(" ", &[], "")).await?, Err(Refusal::Invalid(_))));
+            let unusable = Ask { schema: Some(r#"{"type": "no such"}"#.into()), ..question("So?", Role::Author) };
+            assert!(matches!(guest.cross(unusable).await?, Err(Refusal::Invalid(_))));
+            let found = guest.sure(needed("sum up a text", &["sum-up", "patient"], "5")).await?;
+            Ok(Payload::json(&came(&guest, found).await?))
+        });
+        let sum_up = agent("sum-up", |guest| async move { Ok(guest.job.input.clone()) });
+        let world = World::new([outer, sum_up, patient()]);
+        let host = world.host(&world.record(None).await, []);
+        let started = host.start(&Request::call("outer")).await.unwrap();
+        let answer = host.runs.wait(&caller(), &started, None).await.unwrap().unwrap();
+        assert_eq!(answer, Ok(Payload::json(&json!("5"))));
+        let begun = children(&host, started.run).await;
+        let [child] = begun.as_slice() else { panic!("{begun:?}") };
+        let why = host.runs.why(&caller(), child.id).await.unwrap();
+        let found = why.found.first().unwrap_or_else(|| panic!("{why:?}"));
+        assert!(found.called.agent.as_ref().is_some_and(|agent| agent.starts_with("sum-up")), "{found:?}");
+        assert_eq!(found.candidates.len(), 2, "{found:?}");
+    });
+}
+
+#[test]
+fn whom_an_agent_may_not_call_or_ask_it_does_not_reach_by_a_need_or_a_question() {
+    in_paused_time(async {
+        let outer = agent("outer", |guest| async move {
+            let denied = |text: &str| Err(Refusal::Denied(text.parse().unwrap()));
+            assert_eq!(guest.cross(needed("sum up", &[], "")).await?, denied("call:*"));
+            assert_eq!(guest.cross(needed("sum up", &["sum-up", "patient"], "")).await?, denied("call:patient"));
+            assert_eq!(guest.cross(question("So?", Role::Admin)).await?, denied("ask:admin"));
+            let found = guest.sure(needed("sum up", &["sum-up"], "x")).await?;
+            Ok(Payload::json(&came(&guest, found).await?))
+        });
+        let sum_up = agent("sum-up", |guest| async move { Ok(guest.job.input.clone()) });
+        let world = World::new([outer, sum_up, patient()]);
+        let record = world.record(None).await;
+        let grants = ["call:sum-up", "ask:author"].map(|grant| grant.parse().unwrap()).to_vec();
+        let change = Change::GrantsSet { agent: "outer".parse().unwrap(), grants, digest: None, carry: None };
+        record.act(&tenant(), sample::at(1), Act { by: None, change }).await.unwrap();
+        let host = world.host(&record, []);
+        assert_eq!(host.ask(&Request::call("outer")).await.unwrap(), Ok(Payload::json(&json!("x"))));
+        assert_eq!(host.children().await.len(), 1);
     });
 }
 

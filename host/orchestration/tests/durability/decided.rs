@@ -439,7 +439,7 @@ fn who_is_overtaken_every_time_gives_up_and_can_be_resumed() {
             let (busy, record) = (busy.load(Ordering::SeqCst), other.clone());
             async move {
                 if busy {
-                    let revision = record.next_revision();
+                    let revision = record.next_revision(&tenant());
                     change(&record, vec![value("key", revision.0, "100")]).await;
                 }
             }
@@ -474,7 +474,7 @@ fn who_is_overtaken_has_its_wall_time_once() {
         let (host, other) = (world.host(&record, []), record.clone());
         host.sandbox.after_call(move |_| {
             let record = other.clone();
-            async move { change(&record, vec![value("key", record.next_revision().0, "100")]).await }.boxed()
+            async move { change(&record, vec![value("key", record.next_revision(&tenant()).0, "100")]).await }.boxed()
         });
         let begun = tokio::time::Instant::now();
         let failure = host.ask(&Request::call("worker")).await.expect("the end is told").unwrap_err();
@@ -534,7 +534,7 @@ fn who_comes_next_decides_on_what_was_handed_over() {
         counted.sort_unstable();
         assert_eq!(counted, ["1", "2", "3", "4", "5"]);
         assert_eq!(host.sandbox.ran().len(), RUNS, "nobody worked in vain");
-        change(&record, vec![value("key", record.next_revision().0, "100")]).await;
+        change(&record, vec![value("key", record.next_revision(&tenant()).0, "100")]).await;
         assert_eq!(host.ask(&requests[RUNS]).await, Some(Ok(Payload::text("101"))));
         assert_eq!(host.sandbox.ran().len(), RUNS + 1);
     });

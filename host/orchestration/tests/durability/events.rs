@@ -48,7 +48,7 @@ async fn waiting(host: &Host, input: Value, key: impl Into<String>) -> Started {
 
 /// A client publishes an event.
 async fn publish(record: &MemoryRecord, world: &World, kind: &str, subject: Option<&str>, data: Value) {
-    let id = record.next_revision();
+    let id = record.next_revision(&tenant());
     let event = message::Event {
         id: id.to_string(),
         source: "/keys/abcdefghijkl".into(),

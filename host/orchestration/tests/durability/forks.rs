@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use ltmc_model::call::coordination::Call;
 use ltmc_model::call::memory::Update;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 
 use crate::crash::{Case, Crash, MODES, PLAIN, crash_at_every_step, crash_at_every_step_in, every_way, play};
 use crate::guest::{Guest, Script, agent, text};
-use crate::host::{Answer, Contents, Host, Request, World, caller, in_paused_time, session, tenant};
+use crate::host::{Answer, Contents, Host, Line, Request, World, caller, in_paused_time, session, tenant};
 use crate::twenty::draft;
 
 /// Draws how long things take.
@@ -799,4 +800,48 @@ fn what_comes_of_forks_does_not_depend_on_who_is_faster() {
     }
     eprintln!("{} completed, {} conflicted, {settled} settled", outcomes[1], outcomes[0]);
     assert!(outcomes[1] >= 3 && settled >= 1, "{outcomes:?}, {settled}");
+}
+
+/// All that branches did is one entry: whoever cancels the run around it finds all of it, or nothing.
+#[test]
+fn who_cancels_while_branches_come_together_finds_all_of_it_or_nothing() {
+    let branches = [does("one", "[add, n, 1], [send, a]"), does("two", "[add, n, 1], [put, p, 7]")];
+    let [one, two] = branches;
+    let context = "context: {fork: [session, messages]}";
+    let document = format!(
+        "name: flow\nflow: {{sequence: [{{parallel: [{one}, {two}], {context}}}, {}]}}",
+        does("after", "[wait, 30]")
+    );
+    let mut came = std::collections::BTreeSet::new();
+    for millis in (0..300).step_by(7) {
+        in_paused_time(async {
+            let world = World::new(scripts(&Pace::none()));
+            let record = world.record(Some(&document)).await;
+            let host = world.host_over(Line::to(&record, []).with_lag(Duration::from_millis(20)));
+            let started = host.start(&Request::workflow("flow")).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(millis)).await;
+            let cancelled = host.runs.cancel(&caller(), started.run).await;
+            host.runs.wait(&caller(), &started, None).await.unwrap();
+            let state = host.runs.get(&caller(), started.run).await.unwrap().state;
+            let journal = host.journal(started.run).await;
+            let is_merged = journal.iter().any(|placed| matches!(placed.entry.event, Event::ContextMerged(_)));
+            let memory = world.memory(&record).await;
+            let holds = |key: &str| memory.get(&(Drawer::Session(session()), key.to_owned())).map(String::as_str);
+            let news = memory.keys().filter(|(_, key)| key.starts_with("news/")).count();
+            let (n, p) = (holds("n"), holds("p"));
+            let whole = if is_merged { (Some("2"), Some("7"), 1) } else { (None, None, 0) };
+            assert_eq!((n, p, news), whole, "cancelled after {millis} ms: {cancelled:?}");
+            came.insert((is_merged, state.as_str()));
+            if state == State::Cancelled {
+                host.runs.resume(&caller(), started.run).await.unwrap();
+                host.ask(&Request::workflow("flow")).await.unwrap().unwrap();
+                let memory = world.memory(&record).await;
+                let n = memory.get(&(Drawer::Session(session()), "n".to_owned())).map(String::as_str);
+                assert_eq!(n, Some("2"), "it is done once, whoever goes on with it: {millis} ms");
+            }
+        });
+    }
+    for wanted in [(false, "cancelled"), (true, "cancelled"), (true, "completed")] {
+        assert!(came.contains(&wanted), "{wanted:?} is none of {came:?}");
+    }
 }

@@ -1,6 +1,5 @@
 //! Conversations that go from agent to agent: one holds it, whoever dies in between.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ltmc_model::call::coordination::{HandBack, HandOff, Received};
@@ -197,11 +196,11 @@ fn whoever_dies_in_between_there_is_one_holder_and_each_does_its_part_once() {
 fn settings(idle: u64) -> Settings {
     let with = Target::Workflow("desk".parse().unwrap());
     let (if_busy, title) = (IfBusy::Enqueue, None);
-    Settings { with, if_busy, queue: 8, idle, turn: DAY, title, participants: BTreeMap::new() }
+    Settings { if_busy, queue: 8, idle, turn: DAY, title, ..Settings::new(with) }
 }
 
 async fn opened(host: &Host) -> SessionId {
-    host.sessions.open(&caller(), settings(DAY)).await.unwrap().id
+    host.sessions.open(&caller(), settings(DAY), None).await.unwrap().id
 }
 
 async fn say(host: &Host, id: &SessionId, said: &str) -> Result<Payload, Failure> {
@@ -280,11 +279,11 @@ fn a_person_hands_it_on_between_turns_and_nobody_else_does() {
         to("tech").await.unwrap();
         assert_eq!(said(say(&host, &id, "hello").await), "tech - []");
         let agent = Settings { with: Target::Agent("triage".parse().unwrap()), ..settings(DAY) };
-        let lone = host.sessions.open(&caller(), agent).await.unwrap().id;
+        let lone = host.sessions.open(&caller(), agent, None).await.unwrap().id;
         let refused = host.sessions.hand_over(&caller(), &lone, "tech".parse().unwrap(), "so".into()).await;
         assert!(refused.unwrap_err().to_string().contains("is not handed on"));
         let apart = Settings { if_busy: IfBusy::Rollback, ..settings(DAY) };
-        assert!(matches!(host.sessions.open(&caller(), apart).await, Err(Error::Invalid { .. })));
+        assert!(matches!(host.sessions.open(&caller(), apart, None).await, Err(Error::Invalid { .. })));
     });
 }
 

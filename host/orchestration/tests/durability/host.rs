@@ -24,8 +24,8 @@ use ltmc_model::workflow::Document;
 use ltmc_model::{Digest, Payload, Position, Revision, RunId, Seq, SessionId, TenantId, Timestamp};
 use ltmc_orchestration::runs::Ports;
 use ltmc_orchestration::{
-    CallRequest, Extent, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, Triggers, schedules,
-    triggers,
+    CallRequest, Extent, Lapses, Runs, Schedules, Sealing, Sessions, Shown, Sight, StartRequest, Started, Triggers,
+    schedules, triggers,
 };
 use ltmc_ports::journal::RunFilter;
 use ltmc_ports::runner::{AdmitError, Components, Inspection};
@@ -47,7 +47,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 14] = [
+const GRANTS: [&str; 15] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -60,6 +60,7 @@ const GRANTS: [&str; 14] = [
     "message:publish:*",
     "call:*",
     "hand-off:*",
+    "ask:*",
     "session:history",
     "state",
 ];
@@ -171,7 +172,7 @@ impl World {
             if let Some(state) = &script.state {
                 let value = Some(MemoryValue { bytes: state.to_bytes(), expires_at: None });
                 let (drawer, key, revision) =
-                    (Drawer::State(script.name.clone()), "state".into(), record.next_revision());
+                    (Drawer::State(script.name.clone()), "state".into(), record.next_revision(tenant));
                 let deltas = vec![Delta::Memory(MemoryChange { drawer, key, revision, value, trail: None })];
                 let change = Change::Context { call: "left".into(), about: String::new(), request: Digest([0; 32]) };
                 let changes = Changes { deltas, expects: Vec::new() };
@@ -260,13 +261,14 @@ impl World {
             async move { triggers.listen().await }
         });
         let sessions = Arc::new(Sessions::new(record.clone(), runs.clone()));
+        let lapses = Arc::new(Lapses::new(record.clone(), runs.clone()));
         let attending = tokio::spawn({
             let sessions = sessions.clone();
             async move { sessions.attend().await }
         });
         let going = [waking, ticking, listening, attending].map(AbortOnDropHandle::new);
         let going = going.into_iter().chain(following).collect();
-        Host { record, line, sandbox, runs, schedules, triggers, sessions, index, _going: going }
+        Host { record, line, sandbox, runs, schedules, triggers, sessions, lapses, index, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
@@ -323,6 +325,8 @@ pub(crate) struct Host<R = MemoryRecord> {
     pub(crate) schedules: Arc<Schedules>,
     pub(crate) triggers: Arc<Triggers>,
     pub(crate) sessions: Arc<Sessions>,
+    /// They look every second: whoever wants states to end by themselves has them do so.
+    pub(crate) lapses: Arc<Lapses>,
     /// What leads the index of notes, where there is one.
     index: Option<Arc<Follower>>,
     _going: Vec<AbortOnDropHandle<()>>,
@@ -522,8 +526,8 @@ impl<R: AnyRecord> WriteJournal for Line<R> {
         Box::pin(std::future::ready(done))
     }
 
-    fn next_revision(&self) -> Revision {
-        self.faulty.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.faulty.next_revision(tenant)
     }
 }
 

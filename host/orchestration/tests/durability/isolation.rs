@@ -40,6 +40,11 @@ async fn both(prepare: Script, decide: Script) -> BTreeMap<String, usize> {
     given
 }
 
+/// The same with each way to rely on what was read.
+fn at_each_level(prepare: impl Fn() -> Script, decide: impl Fn() -> Script) -> [BTreeMap<String, usize>; 2] {
+    LEVELS.map(|isolation| in_paused_time(async { both(prepare(), relying_on(decide(), isolation)).await }))
+}
+
 fn asked_as(name: &'static str) -> Request {
     Request { input: Payload::text(name), key: Some(name.into()), ..Request::call("decide") }
 }
@@ -66,18 +71,15 @@ fn prepare() -> Script {
 /// Of two who both leave where the other one stays, by a list that each of them reads, one stays: as if one had come after the other.
 #[test]
 fn of_two_who_read_the_same_list_and_change_a_part_each_one_sees_what_the_other_did() {
-    let gave = LEVELS.map(|isolation| {
-        in_paused_time(async move {
-            let leave = agent("decide", async |guest: Guest| {
-                if on_call(&guest).await? < 2 {
-                    return Ok(Payload::text("stays"));
-                }
-                guest.compute(5).await;
-                let (key, precondition) = (format!("on-call/{}", name(&guest)), Precondition::Any);
-                guest.sure(memory::Delete { scope: Scope::Global, key, precondition }).await?;
-                Ok(Payload::text("leaves"))
-            });
-            both(prepare(), relying_on(leave, isolation)).await
+    let gave = at_each_level(prepare, || {
+        agent("decide", async |guest: Guest| {
+            if on_call(&guest).await? < 2 {
+                return Ok(Payload::text("stays"));
+            }
+            guest.compute(5).await;
+            let (key, precondition) = (format!("on-call/{}", name(&guest)), Precondition::Any);
+            guest.sure(memory::Delete { scope: Scope::Global, key, precondition }).await?;
+            Ok(Payload::text("leaves"))
         })
     });
     assert_eq!(gave[0], [("leaves".to_owned(), 2)].into(), "each decided on what the other one changed");
@@ -182,18 +184,15 @@ fn more_than_is_looked_at_again_is_refused() {
 /// The same of a key that each reads and the other one writes, and of one that is not there.
 #[test]
 fn what_was_read_of_a_key_still_stands_there_in_the_end() {
-    let gave = LEVELS.map(|isolation| {
-        in_paused_time(async move {
-            let first = agent("decide", async |guest: Guest| {
-                let own = name(&guest);
-                let other = if own == "a" { "b" } else { "a" };
-                let key = |of: &str| format!("first/{of}");
-                let found = guest.sure(memory::Get { scope: Scope::Global, key: key(other) }).await?;
-                guest.compute(5).await;
-                guest.sure(put(&key(&own), "here")).await?;
-                Ok(Payload::text(if found.is_some() { "second" } else { "first" }))
-            });
-            both(prepare(), relying_on(first, isolation)).await
+    let gave = at_each_level(prepare, || {
+        agent("decide", async |guest: Guest| {
+            let own = name(&guest);
+            let other = if own == "a" { "b" } else { "a" };
+            let key = |of: &str| format!("first/{of}");
+            let found = guest.sure(memory::Get { scope: Scope::Global, key: key(other) }).await?;
+            guest.compute(5).await;
+            guest.sure(put(&key(&own), "here")).await?;
+            Ok(Payload::text(if found.is_some() { "second" } else { "first" }))
         })
     });
     assert_eq!(gave[0], [("first".to_owned(), 2)].into());
@@ -203,28 +202,25 @@ fn what_was_read_of_a_key_still_stands_there_in_the_end() {
 /// The same of facts that are not there.
 #[test]
 fn what_was_not_found_in_the_graph_is_not_there_in_the_end() {
-    let gave = LEVELS.map(|isolation| {
-        in_paused_time(async move {
-            let claim = agent("decide", async |guest: Guest| {
-                let (relation, as_of) = (Some("owns".parse().unwrap()), AsOf::default());
-                let (entity, direction, history, after) = (None, Direction::Both, false, None);
-                let filter = FactFilter { entity, direction, relation, as_of, history, after, limit: 10 };
-                let found = guest.sure(graph::Facts(filter)).await?.facts.len();
-                guest.compute(5).await;
-                if found > 0 {
-                    return Ok(Payload::text("is owned"));
-                }
-                let relate = graph::Relate {
-                    subject: name(&guest).parse().unwrap(),
-                    relation: "owns".parse().unwrap(),
-                    object: "house".parse().unwrap(),
-                    properties: String::new(),
-                    valid_from: None,
-                };
-                guest.sure(relate).await?;
-                Ok(Payload::text("owns"))
-            });
-            both(prepare(), relying_on(claim, isolation)).await
+    let gave = at_each_level(prepare, || {
+        agent("decide", async |guest: Guest| {
+            let (relation, as_of) = (Some("owns".parse().unwrap()), AsOf::default());
+            let (entity, direction, history, after) = (None, Direction::Both, false, None);
+            let filter = FactFilter { entity, direction, relation, as_of, history, after, limit: 10 };
+            let found = guest.sure(graph::Facts(filter)).await?.facts.len();
+            guest.compute(5).await;
+            if found > 0 {
+                return Ok(Payload::text("is owned"));
+            }
+            let relate = graph::Relate {
+                subject: name(&guest).parse().unwrap(),
+                relation: "owns".parse().unwrap(),
+                object: "house".parse().unwrap(),
+                properties: String::new(),
+                valid_from: None,
+            };
+            guest.sure(relate).await?;
+            Ok(Payload::text("owns"))
         })
     });
     assert_eq!(gave[0], [("owns".to_owned(), 2)].into());
@@ -234,14 +230,16 @@ fn what_was_not_found_in_the_graph_is_not_there_in_the_end() {
 /// Who changes nothing relies on what it read, too: what it gives was all true at once.
 #[test]
 fn who_only_reads_sees_all_of_it_at_one_moment() {
-    let gave = LEVELS.map(|isolation| {
-        in_paused_time(async move {
-            let prepare = agent("prepare", async |guest: Guest| {
+    let gave = at_each_level(
+        || {
+            agent("prepare", async |guest: Guest| {
                 guest.sure(put("left", "1")).await?;
                 guest.sure(put("right", "1")).await?;
                 Ok(Payload::text(""))
-            });
-            let decide = agent("decide", async |guest: Guest| {
+            })
+        },
+        || {
+            agent("decide", async |guest: Guest| {
                 if name(&guest) == "a" {
                     guest.compute(2).await;
                     guest.sure(put("left", "2")).await?;
@@ -253,10 +251,9 @@ fn who_only_reads_sees_all_of_it_at_one_moment() {
                 guest.compute(5).await;
                 let right = guest.sure(get("right")).await?.unwrap();
                 Ok(Payload::text(format!("{} {}", text(&left.value), text(&right.value))))
-            });
-            both(prepare, relying_on(decide, isolation)).await
-        })
-    });
+            })
+        },
+    );
     assert_eq!(gave[0], [("1 2".to_owned(), 1), ("wrote".to_owned(), 1)].into());
     assert_eq!(gave[1], [("2 2".to_owned(), 1), ("wrote".to_owned(), 1)].into());
 }
@@ -264,21 +261,18 @@ fn who_only_reads_sees_all_of_it_at_one_moment() {
 /// The same of one key that is read again after somebody changed it: what counts is what was read first.
 #[test]
 fn what_is_read_twice_is_the_same_both_times() {
-    let gave = LEVELS.map(|isolation| {
-        in_paused_time(async move {
-            let decide = agent("decide", async |guest: Guest| {
-                let get = || memory::Get { scope: Scope::Global, key: "on-call/a".to_owned() };
-                if name(&guest) == "a" {
-                    guest.compute(2).await;
-                    guest.sure(put("on-call/a", "no")).await?;
-                    return Ok(Payload::text("wrote"));
-                }
-                let first = guest.sure(get()).await?.unwrap();
-                guest.compute(5).await;
-                let again = guest.sure(get()).await?.unwrap();
-                Ok(Payload::text(format!("{} {}", text(&first.value), text(&again.value))))
-            });
-            both(prepare(), relying_on(decide, isolation)).await
+    let gave = at_each_level(prepare, || {
+        agent("decide", async |guest: Guest| {
+            let get = || memory::Get { scope: Scope::Global, key: "on-call/a".to_owned() };
+            if name(&guest) == "a" {
+                guest.compute(2).await;
+                guest.sure(put("on-call/a", "no")).await?;
+                return Ok(Payload::text("wrote"));
+            }
+            let first = guest.sure(get()).await?.unwrap();
+            guest.compute(5).await;
+            let again = guest.sure(get()).await?.unwrap();
+            Ok(Payload::text(format!("{} {}", text(&first.value), text(&again.value))))
         })
     });
     assert_eq!(gave[0], [("wrote".to_owned(), 1), ("yes no".to_owned(), 1)].into());

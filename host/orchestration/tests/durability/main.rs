@@ -47,11 +47,13 @@
 
 mod cascades;
 mod children;
+mod chosen;
 mod compensate;
 mod contended;
 mod crash;
 mod decided;
 mod drawn;
+mod ended;
 mod ends;
 mod events;
 mod experience;
@@ -63,6 +65,9 @@ mod guest;
 mod hand_offs;
 mod host;
 mod isolation;
+mod lapses;
+mod linear;
+mod odd;
 mod owners;
 mod patterns;
 mod provenance;

@@ -837,6 +837,54 @@ fn what_was_decided_is_in_the_journal_and_shown() {
     });
 }
 
+#[test]
+fn what_fails_is_tried_as_often_as_is_said_and_then_done_otherwise() {
+    let retry = "retry: {attempts: 3, backoff: 1ms, on: [agent-error]}";
+    for (flow, tried, instead) in [
+        (format!("{{agent: bad, {retry}}}"), "0", None),
+        (format!("{{sequence: [{{agent: bad}}], {retry}}}"), "0/0", None),
+        (format!("{{agent: bad, {retry}, fallback: [{{agent: a}}]}}"), "0", Some("0/11000")),
+        (format!("{{sequence: [{{agent: bad}}], {retry}, fallback: [{{agent: a}}]}}"), "0/0", Some("0/11000")),
+        (format!("{{sequence: [{{agent: bad}}], {retry}, on-error: [{{do: {{agent: a}}}}]}}"), "0/0", Some("0/12000")),
+    ] {
+        in_paused_time(async {
+            let (_, host) = host(&flow).await;
+            let answer = host.ask(&request(json!(7))).await.unwrap();
+            assert_eq!(answer.is_ok(), instead.is_some(), "{flow}: {answer:?}");
+            let ran: Vec<String> = host.sandbox.ran().into_iter().map(|(step, _)| step.to_string()).collect();
+            let wanted: Vec<&str> = std::iter::repeat_n(tried, 3).chain(instead).collect();
+            assert_eq!(ran, wanted, "{flow}");
+        });
+    }
+}
+
+const SHAPES: &str = "{sequence: [{agent: pass, id: given}, {choice: [\
+    {when: {pick: $.steps.given.output, json-schema: {type: object, required: [text]}}, do: {agent: pass, id: one, with: {is: text}}}, \
+    {when: {not: {any: [{pick: $.input, json-schema: {type: object}}, {pick: $.input.no, else: 1, json-schema: {type: string}}]}}, do: {agent: pass, id: two, with: {is: other}}}, \
+    {else: {agent: pass, id: three, with: {is: object}}}]}]}";
+
+#[test]
+fn what_is_picked_is_held_against_a_schema_by_conditions() {
+    for (given, is) in [
+        (json!({"text": "a"}), "text"),
+        (json!([1]), "other"),
+        (json!({"number": 1}), "object"),
+        (json!("text"), "other"),
+    ] {
+        let came = value(SHAPES, given.clone());
+        assert_eq!(came["is"], is, "{given}");
+    }
+    let nothing = "{sequence: [{agent: pass, when: {pick: $.input.no, json-schema: true}, with: {done: true}}, {agent: pass, id: then}]}";
+    assert_eq!(value(nothing, json!(7)), json!(7), "what is not there fits nothing");
+    let rounds = "{loop: {agent: plus-one}, until: {pick: $.last, json-schema: {minimum: 5}}, at-most: 9}";
+    assert_eq!(value(rounds, json!(1)), json!(5));
+}
+
+#[test]
+fn crash_at_every_step_of_a_choice_by_schemas() {
+    crash_at_every_step(&case(SHAPES, json!({"number": 1})));
+}
+
 /// Agents are found by what their names say.
 fn found(flow: &str) -> (World, String) {
     let fails = |_: Guest| async move { Err(Failure::new(Code::AgentError, "no")) };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use ltmc_model::agent::{Agent, AgentRef, Carry, Export};
 use ltmc_model::caller::Caller;
 use ltmc_model::failure::{Code, Failure};
-use ltmc_model::journal::{Act, Amendment, Change, Event, Replayed};
+use ltmc_model::journal::{Act, Amendment, Change, Event, Placed, Replayed};
 use ltmc_model::manifest::Manifest;
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::State;
@@ -210,6 +210,38 @@ fn a_run_that_is_forked_anywhere_comes_to_the_same() {
             assert!(audit.damage.is_empty(), "{audit:?}");
         });
     }
+}
+
+/// A run that another one began is forked like any other: what it did up to there is not done again, and who began it goes on with the one
+/// that it began.
+#[test]
+fn a_run_that_another_one_began_is_forked_anywhere_without_its_work_done_again() {
+    in_paused_time(async {
+        let documents = "name: outer\nflow: {sequence: [{workflow: inner, id: child}, {agent: pass}]}\n---\nname: inner\nflow: {sequence: [{agent: a}, \
+                         {parallel: [{agent: b}, {agent: c}]}, {agent: d}]}";
+        let world = world(&BTreeMap::new());
+        let host = world.host(&world.record(Some(documents)).await, []);
+        let whole = host.ask(&Request::workflow("outer")).await.unwrap().unwrap();
+        let outer = host.run().await.unwrap();
+        let child = host.runs.get(&caller(), outer).await.unwrap().children[0].id;
+        let (entries, before) = (host.journal(child).await.len() as u64, host.journal(outer).await);
+        for at in 2..=entries {
+            let done = |placed: &Placed| matches!(placed.entry.event, Event::StepCompleted { .. });
+            let done = host.journal(child).await.iter().take(at as usize).filter(|placed| done(placed)).count();
+            let ran = host.sandbox.ran().len();
+            let from = ForkFrom::Entry(Some(Seq(at)));
+            let forked = host.runs.fork(&caller(), child, ForkRequest { from, ..nothing() }).await.unwrap();
+            assert!(ended(&host, &forked).await.is_ok(), "at {at} of {entries}");
+            // Of two that change the same key one begins again.
+            let made: std::collections::BTreeSet<_> = host.sandbox.ran().split_off(ran).into_iter().collect();
+            assert_eq!(made.len(), 4 - done, "at {at}: what was done is not done again: {made:?}");
+            let view = host.runs.get(&caller(), forked.run).await.unwrap();
+            assert!(view.parent.is_none(), "nobody waits for it");
+        }
+        assert_eq!(host.journal(outer).await, before, "who began the other one hears nothing of it");
+        assert_eq!(host.ask(&Request::workflow("outer")).await.unwrap().unwrap(), whole);
+        assert!(host.record.verify().await.unwrap().damage.is_empty());
+    });
 }
 
 fn nothing() -> ForkRequest {

@@ -1,6 +1,5 @@
 //! Sessions that are taken back, and forks of them: memory is as it was then, and what was done elsewhere is told.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use ltmc_model::call::coordination::HandOff;
@@ -9,7 +8,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::failure::Failure;
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::Target;
-use ltmc_model::session::{IfBusy, MAX_BACK, Session, Settings};
+use ltmc_model::session::{MAX_BACK, Session, Settings};
 use ltmc_model::{Digest, Payload, SessionId, Timestamp};
 use ltmc_orchestration::{Said, SayRequest};
 use ltmc_ports::testing::MemoryRecord;
@@ -51,21 +50,13 @@ fn scripts() -> Vec<Script> {
 
 fn settings() -> Settings {
     let with = Target::Workflow("desk".parse().unwrap());
-    Settings {
-        with,
-        if_busy: IfBusy::Enqueue,
-        queue: 8,
-        idle: DAY,
-        turn: DAY,
-        title: None,
-        participants: BTreeMap::new(),
-    }
+    Settings { queue: 8, idle: DAY, turn: DAY, ..Settings::new(with) }
 }
 
 async fn host() -> (World, Host, SessionId) {
     let world = World::new(scripts());
     let host = world.host(&world.record(Some(DESK)).await, []);
-    let id = host.sessions.open(&caller(), settings()).await.unwrap().id;
+    let id = host.sessions.open(&caller(), settings(), None).await.unwrap().id;
     (world, host, id)
 }
 
@@ -123,7 +114,7 @@ fn a_fork_has_what_was_said_and_memory_of_then_and_goes_its_own_way() {
         for said in ["a=1", "a=2 hand", "a=3"] {
             say(&host, &id, said).await;
         }
-        let at = async |at| host.sessions.fork(&caller(), &id, at, None).await;
+        let at = async |at| host.sessions.fork(&caller(), &id, at, None, None).await;
         let (two, three) = (at(Some(2)).await.unwrap(), at(None).await.unwrap());
         assert_eq!((two.turns, two.copied, three.turns), (2, 2, 3));
         assert_eq!(
@@ -160,7 +151,7 @@ fn while_a_turn_is_at_work_nothing_is_taken_back_and_what_it_does_is_not_forked(
         host.sessions.say(&caller(), &id, request).await.unwrap();
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert!(matches!(host.sessions.rewind(&caller(), &id, 0).await, Err(Error::Busy { .. })));
-        let fork = host.sessions.fork(&caller(), &id, None, Some("mine".into())).await.unwrap();
+        let fork = host.sessions.fork(&caller(), &id, None, Some("mine".into()), None).await.unwrap();
         assert_eq!((fork.turns, fork.settings.title.as_deref()), (1, Some("mine")));
         assert_eq!(kept(&host.record, &fork.id).await, "a=1");
     });
@@ -196,11 +187,11 @@ fn turns_that_began_in_another_order_are_taken_back_in_that_order() {
         for (by, said) in [(&caller(), "l=1 slow"), (&caller(), "l=2"), (&caller(), "l=3 hand"), (&other, "l=4 m=4")] {
             told.push(tell(&host, &id, by, said).await);
         }
-        let fork = host.sessions.fork(&other, &id, None, None).await.unwrap();
+        let fork = host.sessions.fork(&other, &id, None, None, None).await.unwrap();
         assert_eq!((fork.turns, fork.queued), (0, 0), "what waits is nothing of a fork");
         let last = host.runs.wait(&caller(), &told[2].started, None).await.unwrap().unwrap().unwrap();
         assert_eq!(text(&last.bytes), "other [1,4,2]", "it is told what was over when it began");
-        let fork = host.sessions.fork(&caller(), &id, Some(4), None).await.unwrap();
+        let fork = host.sessions.fork(&caller(), &id, Some(4), None, None).await.unwrap();
         assert_eq!(kept(&host.record, &fork.id).await, "l=4 m=4");
         let back = host.sessions.rewind(&caller(), &id, 2).await.unwrap();
         assert_eq!((back.turns, kept(&host.record, &id).await.as_str()), (1, "l=2 m=4"));

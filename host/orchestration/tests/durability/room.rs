@@ -182,7 +182,7 @@ fn settings(with: &str, turn: Duration) -> Settings {
         agent => Target::Agent(agent.parse().unwrap()),
     };
     let (turn, idle) = (u64::try_from(turn.as_millis()).unwrap(), 24 * 3_600_000);
-    Settings { with, if_busy: IfBusy::Interrupt, queue: 8, idle, turn, title: None, participants: BTreeMap::new() }
+    Settings { if_busy: IfBusy::Interrupt, queue: 8, idle, turn, ..Settings::new(with) }
 }
 
 async fn say(host: &Host, of: &TenantId, id: &SessionId, said: &str) -> Said {
@@ -222,7 +222,7 @@ fn turns_that_cannot_be_undone_keep_no_other_session_waiting() {
             let host = world.host(&record, []);
             let mut interrupted = Vec::new();
             for _ in 0..STUCK {
-                let id = host.sessions.open(&author(&tenant()), settings("undone", 24 * HOUR)).await.unwrap().id;
+                let id = host.sessions.open(&author(&tenant()), settings("undone", 24 * HOUR), None).await.unwrap().id;
                 interrupted.push((say(&host, &tenant(), &id, "long").await.started.run, id));
             }
             tokio::time::sleep(SECOND).await;
@@ -231,7 +231,7 @@ fn turns_that_cannot_be_undone_keep_no_other_session_waiting() {
             }
             tokio::time::sleep(30 * SECOND).await;
             for of in [beta(), tenant()] {
-                let id = host.sessions.open(&author(&of), settings("dawdle", 60 * SECOND)).await.unwrap().id;
+                let id = host.sessions.open(&author(&of), settings("dawdle", 60 * SECOND), None).await.unwrap().id;
                 say(&host, &of, &id, "long").await;
                 tokio::time::sleep(90 * SECOND).await;
                 let session = host.record.session(&of, &id).await.unwrap().unwrap();
@@ -272,7 +272,8 @@ async fn publish(record: &MemoryRecord, world: &World, of: &TenantId, id: &str) 
         attributes: BTreeMap::new(),
         trail: None,
     };
-    let sent = Message { id: record.next_revision(), channel: Channel::Topic("orders".parse().unwrap()), event };
+    let sent =
+        Message { id: record.next_revision(&tenant()), channel: Channel::Topic("orders".parse().unwrap()), event };
     let change = Change::Context { call: "messages.publish".into(), about: "orders".into(), request: Digest::of(b"") };
     let act = Act { by: Some(author(of).key), change };
     record.act_with(of, world.clock().now(), act, Changes::blind(vec![Delta::Sent(sent)])).await.unwrap();

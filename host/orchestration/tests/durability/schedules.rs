@@ -224,6 +224,25 @@ fn the_newest_tick_that_nobody_was_there_for_is_made_up_for() {
 }
 
 #[test]
+fn a_schedule_comes_until_it_ends_and_no_more() {
+    in_paused_time(async {
+        let world = World::new(scripts(Duration::from_millis(5)));
+        let until = world.clock().now().after(HOUR * 3);
+        let record = put(&world, &document(&format!("schedule: \"@hourly\", until: \"{until}\""))).await;
+        let host = world.host(&record, []);
+        tokio::time::sleep(HOUR * 8).await;
+        let row = row(&record).await;
+        assert_eq!((row.started, row.missed, row.timing.until()), (3, 0, Some(until)));
+        assert_eq!(runs(&record).await.len(), 3);
+        drop(host);
+        // Nor by a host that looks again.
+        let _host = world.host(&record, []);
+        tokio::time::sleep(HOUR * 8).await;
+        assert_eq!(runs(&record).await.len(), 3);
+    });
+}
+
+#[test]
 fn while_a_run_is_under_way_ticks_are_passed_over_wait_or_start_beside_it() {
     // Each run takes two and a half minutes.
     let work = Duration::from_secs(150);

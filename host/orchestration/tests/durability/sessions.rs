@@ -1,6 +1,5 @@
 //! Sessions: one turn at a time, each message once, whoever dies in between.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -81,11 +80,11 @@ fn settings(with: &str, if_busy: IfBusy) -> Settings {
         agent => Target::Agent(agent.parse().unwrap()),
     };
     let day = 24 * 60 * MINUTE;
-    Settings { with, if_busy, queue: 8, idle: day, turn: day, title: None, participants: BTreeMap::new() }
+    Settings { if_busy, queue: 8, idle: day, turn: day, ..Settings::new(with) }
 }
 
 async fn opened(host: &Host, settings: Settings) -> SessionId {
-    host.sessions.open(&caller(), settings).await.unwrap().id
+    host.sessions.open(&caller(), settings, None).await.unwrap().id
 }
 
 fn message(said: &str, key: Option<&str>) -> SayRequest {
@@ -354,7 +353,7 @@ fn who_takes_part_is_said_when_it_is_opened() {
         let participants =
             [(helper.key.clone(), Part::Contributor), (watcher.key.clone(), Part::Observer)].into_iter().collect();
         let wanted = Settings { participants, ..settings("scribe", IfBusy::Enqueue) };
-        let id = host.sessions.open(&owner, wanted).await.unwrap().id;
+        let id = host.sessions.open(&owner, wanted, None).await.unwrap().id;
         for by in [&owner, &helper] {
             let said = host.sessions.say(by, &id, message("x", None)).await.unwrap();
             host.runs.wait(by, &said.started, None).await.unwrap().unwrap().unwrap();

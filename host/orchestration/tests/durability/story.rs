@@ -108,6 +108,11 @@ impl Story {
             }
             Event::HandedOff(handed) => self.nodes.push((handed.node.clone(), format!("{handed:?}"))),
             Event::NodeDecided { node, decided: Decided::Until(_) } => self.nodes.push((node, "waits".into())),
+            // What else a host has to do is as it comes.
+            Event::NodeDecided { node, decided: Decided::Agent { agent, mut candidates } } => {
+                candidates.iter_mut().for_each(|candidate| candidate.load = 0);
+                self.nodes.push((node, format!("{:?}", Decided::Agent { agent, candidates })));
+            }
             Event::NodeDecided { node, decided } => self.nodes.push((node, format!("{decided:?}"))),
             Event::CompensationRegistered { node, given } => self.nodes.push((node, format!("registered {given:?}"))),
             Event::CompensationStarted { node, within, failure } => {

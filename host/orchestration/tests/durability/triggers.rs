@@ -113,7 +113,7 @@ pub(crate) async fn publish<R: AnyRecord>(record: &Arc<R>, world: &World, event:
 }
 
 pub(crate) async fn publish_for<R: AnyRecord>(record: &Arc<R>, world: &World, of: &TenantId, event: message::Event) {
-    let id = record.next_revision();
+    let id = record.next_revision(of);
     let sent = Delta::Sent(Message { id, channel: Channel::Topic(TOPIC.parse().unwrap()), event });
     let change = Change::Context { call: "messages.publish".into(), about: TOPIC.into(), request: Digest::of(b"") };
     let act = Act { by: Some(caller().key), change };

@@ -110,5 +110,5 @@ pub(crate) fn note(id: &str, revision: u64) -> Delta {
 
 /// Nobody draws a revision again up to this one.
 pub(crate) fn drawn_up_to<R: AnyRecord>(record: &Arc<R>, last: u64) {
-    while record.next_revision() < Revision(last) {}
+    while record.next_revision(&tenant()) < Revision(last) {}
 }

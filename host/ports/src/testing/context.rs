@@ -215,6 +215,11 @@ impl Context {
             | Expect::Subscription { .. }
             | Expect::DeadEvent { .. }
             | Expect::OpenSession { .. }
+            | Expect::Unfinished { .. }
+            | Expect::Unsettled { .. }
+            | Expect::RoomInSession { .. }
+            | Expect::NoSession { .. }
+            | Expect::ToBeSummedUp { .. }
             | Expect::Idle { .. }
             | Expect::SessionEpoch { .. }
             | Expect::AtWork { .. }

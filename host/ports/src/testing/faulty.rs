@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use ltmc_model::Revision;
+use ltmc_model::{Revision, TenantId};
 
 use crate::{Append, Durability, Kind, Receipt, StoreError, WriteJournal};
 
@@ -100,7 +100,7 @@ impl<S: WriteJournal + ?Sized> WriteJournal for Faulty<std::sync::Arc<S>> {
         Box::pin(std::future::ready(self.record(append, durability).await))
     }
 
-    fn next_revision(&self) -> Revision {
-        self.inner.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.inner.next_revision(tenant)
     }
 }

@@ -21,6 +21,7 @@ mod sessions;
 mod shelf;
 #[cfg(feature = "testing")]
 mod slow;
+mod states;
 mod subscriptions;
 #[cfg(feature = "testing")]
 pub mod suite;

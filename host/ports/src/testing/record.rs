@@ -38,7 +38,8 @@ const PAGE_BYTES: usize = 4 << 20;
 #[derive(Debug)]
 pub struct MemoryRecord {
     inner: Mutex<Inner>,
-    revision: AtomicU64,
+    /// The last that was drawn of each tenant.
+    revisions: Mutex<BTreeMap<TenantId, u64>>,
     ends: watch::Sender<Ends>,
     news: broadcast::Sender<Arc<Group>>,
     /// What was thrown away of the log, to who asks: it is kept.
@@ -72,7 +73,7 @@ enum Op {
 impl MemoryRecord {
     /// An empty one.
     pub fn new() -> Arc<Self> {
-        Arc::new(Self::with(Inner::default(), 0))
+        Arc::new(Self::with(Inner::default(), BTreeMap::new()))
     }
 
     /// How often a key was looked up.
@@ -133,14 +134,15 @@ impl MemoryRecord {
                 row.taken_up = known.taken_up;
             }
         }
-        Arc::new(Self::with(left, self.revision.load(Ordering::SeqCst)))
+        let revisions = self.revisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        Arc::new(Self::with(left, revisions))
     }
 
-    fn with(inner: Inner, revision: u64) -> Self {
+    fn with(inner: Inner, revisions: BTreeMap<TenantId, u64>) -> Self {
         let end = inner.tables.context.end();
         Self {
             inner: Mutex::new(inner),
-            revision: AtomicU64::new(revision),
+            revisions: Mutex::new(revisions),
             ends: watch::Sender::new(Ends { visible: end, durable: end, ..Ends::default() }),
             news: broadcast::Sender::new(1_024),
             trimmed: AtomicU64::new(0),
@@ -302,8 +304,11 @@ impl WriteJournal for MemoryRecord {
         Box::pin(std::future::ready(self.record(append, durability)))
     }
 
-    fn next_revision(&self) -> Revision {
-        Revision(self.revision.fetch_add(1, Ordering::SeqCst) + 1)
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        let mut revisions = self.revisions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = revisions.entry(tenant.clone()).or_default();
+        *last += 1;
+        Revision(*last)
     }
 }
 

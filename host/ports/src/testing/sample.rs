@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use ltmc_model::journal::{Entry, Event, RunStarted};
+use ltmc_model::journal::{Entry, Event, RunStarted, Semantics};
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{self, Channel, Message};
 use ltmc_model::run::{Run, State, TakenUp, Target, Usage};
@@ -156,6 +156,7 @@ pub fn started(tenant: &TenantId) -> RunStarted {
         scheduled: None,
         follows: None,
         turn: None,
+        semantics: Semantics::CURRENT,
     }
 }
 

@@ -7,18 +7,19 @@ use ltmc_model::delta::MemoryValue;
 use ltmc_model::journal::{Change, Entry};
 use ltmc_model::memory::{Drawer, Item};
 use ltmc_model::run::Run;
-use ltmc_model::session::{Session, Stage, Turn};
+use ltmc_model::session::{Remains, Session, Stage, Turn};
 use ltmc_model::{Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
 
 use super::MemoryRecord;
-use crate::sessions::{ReadSessions, SessionFilter, begins_anew, handed_on, is_fenced, place};
+use crate::sessions::{MAX_UP, ReadSessions, SessionFilter, begins_anew, handed_on, is_fenced, place, writes_beside};
 use crate::{Append, Kind, StoreError};
 
-/// Every session, with its turns.
+/// Every session, with its turns; what is kept of memory before these; and archives.
 #[derive(Debug, Default)]
 pub(super) struct Sessions(
     BTreeMap<(TenantId, SessionId), (Session, Vec<Turn>)>,
     BTreeMap<(TenantId, SessionId), Keeps>,
+    BTreeMap<(TenantId, SessionId), String>,
 );
 
 /// What keys of a session's memory held before a turn first changed them, by the key and when the turn began.
@@ -58,9 +59,20 @@ impl Sessions {
                 later.for_each(|turn| turn.undone = true);
                 self.1.entry(place).or_default().retain(|(_, at), _| at <= began);
             }
-            (Change::SessionClosed { id, expired, now }, _) => {
+            (Change::SessionClosed { id, expired, now, .. }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), id.clone()))?;
-                if *expired { session.expire() } else { session.close(*now) }
+                if *expired { session.expire(at) } else { session.close(*now, at) }
+            }
+            (Change::SessionForgotten { id, memory: Some(memory), archive, .. }, _) => {
+                let place = (tenant.clone(), id.clone());
+                self.0.get_mut(&place)?.0.settle(*memory);
+                if *memory != Remains::TooLarge {
+                    self.1.remove(&place);
+                }
+                self.2.extend(archive.clone().map(|document| (place, document)));
+            }
+            (Change::SessionPart { session, key, part }, _) => {
+                self.0.get_mut(&(tenant.clone(), session.clone()))?.0.take_part(key.clone(), *part);
             }
             (Change::SessionHandedOver { session, to, .. }, _) => {
                 let (session, _) = self.0.get_mut(&(tenant.clone(), session.clone()))?;
@@ -76,8 +88,11 @@ impl Sessions {
     }
 
     /// Why a turn's next entries cannot be written; none: they can.
-    pub(super) fn refuse(&self, append: &Append) -> Option<Kind> {
-        let turn = append.run.turn?;
+    pub(super) fn refuse(&self, append: &Append, runs: &BTreeMap<(TenantId, RunId), Run>) -> Option<Kind> {
+        let Some(turn) = append.run.turn else {
+            let comes_late = writes_beside(append) && self.is_done_with(append, runs);
+            return comes_late.then_some(Kind::Displaced);
+        };
         let found = self.0.get(&(append.run.tenant.clone(), append.run.session.clone()));
         if let Some(place) = place(&append.entries) {
             let waiting = waiting(found, &append.run.by);
@@ -86,6 +101,17 @@ impl Sessions {
         }
         let stage = found.and_then(|(_, turns)| turns.iter().find(|one| one.number == turn)).map(|turn| turn.stage);
         (is_fenced(append) && stage != Some(Stage::Active)).then_some(Kind::Displaced)
+    }
+
+    /// Whether the turn that a run belongs to, as its child, is no part of its session any more, or that is over.
+    fn is_done_with(&self, append: &Append, runs: &BTreeMap<(TenantId, RunId), Run>) -> bool {
+        let Run { tenant, session: id, .. } = &append.run;
+        let Some((session, turns)) = self.0.get(&(tenant.clone(), id.clone())) else { return false };
+        let above = |run: &Run| runs.get(&(tenant.clone(), run.parent?)).filter(|above| above.session == *id);
+        let line = std::iter::successors(above(&append.run), |run| above(run)).take(MAX_UP);
+        let turn = line.filter_map(|run| run.turn).next();
+        let is_undone = turns.iter().any(|one| Some(one.number) == turn && one.undone);
+        session.standing.is_over() || is_undone
     }
 
     /// What entries of a run make of the session whose turn it is: the run of the turn that begins next.
@@ -268,24 +294,30 @@ impl ReadSessions for MemoryRecord {
         Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).take(limit as usize).collect())
     }
 
+    async fn archive(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<String>, StoreError> {
+        Ok(self.with_sessions(|sessions| sessions.2.get(&(tenant.clone(), id.clone())).cloned()))
+    }
+
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {
         Ok(self.with_sessions(|sessions| waiting(sessions.0.get(&(tenant.clone(), id.clone())), by)))
     }
 
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let mut first = BTreeMap::new();
         self.with_sessions(|sessions| {
-            for session in sessions.all().filter(|session| after.is_none_or(|after| session.tenant > *after)) {
+            for session in sessions.all() {
                 if let Some(at) = session.due_at {
                     first.entry(session.tenant.clone()).and_modify(|first| *first = at.min(*first)).or_insert(at);
                 }
             }
         });
-        Ok(first.into_iter().take(limit as usize).collect())
+        let is_meant = |(tenant, at): &(TenantId, Timestamp)| *at <= by && after.is_none_or(|after| tenant > after);
+        Ok(first.into_iter().filter(is_meant).take(limit as usize).collect())
     }
 
     async fn due_sessions(

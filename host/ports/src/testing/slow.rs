@@ -15,6 +15,7 @@ use ltmc_model::question::{Asked, Token};
 use ltmc_model::run::{Run, State};
 use ltmc_model::schedule::ScheduleId;
 use ltmc_model::session::{Session, Turn};
+use ltmc_model::state::Timer;
 use ltmc_model::tenancy::{Ceiling, DiskUsage, Key, Tenant};
 use ltmc_model::trigger::TriggerId;
 use ltmc_model::{
@@ -35,8 +36,8 @@ use crate::sessions::SessionFilter;
 use crate::triggers::{Arrival, ArrivalFilter, Intake, StoredTrigger};
 use crate::{
     Append, Changes, Durability, Purge, ReadCatalog, ReadChains, ReadFacts, ReadGraph, ReadJournal, ReadLog,
-    ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadTriggers, Receipt, StoreError, WriteCatalog,
-    WriteJournal, WriteSchedules, WriteTriggers,
+    ReadMemory, ReadQuestions, ReadSchedules, ReadSessions, ReadStates, ReadTriggers, Receipt, StoreError,
+    WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 /// A record that takes its time.
@@ -111,6 +112,11 @@ slowly! { ReadSchedules:
     due(tenant: &TenantId, after: Option<&Coming>, limit: u32) -> Vec<StoredSchedule>;
 }
 
+slowly! { ReadStates:
+    coming_states(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    due_states(tenant: &TenantId, now: Timestamp, after: Option<&Timer>, limit: u32) -> Vec<Timer>;
+}
+
 slowly! { ReadSessions:
     session(tenant: &TenantId, id: &SessionId) -> Option<Session>;
     sessions(tenant: &TenantId, filter: &SessionFilter) -> Vec<Session>;
@@ -119,7 +125,8 @@ slowly! { ReadSessions:
     begun(tenant: &TenantId, id: &SessionId, after: Option<Epoch>, before: Option<Epoch>, limit: u32) -> Vec<Turn>;
     changed_since(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, Option<MemoryValue>)>;
     memory_after(tenant: &TenantId, id: &SessionId, began: Epoch, most: (u32, usize)) -> Vec<(String, MemoryValue)>;
-    coming_sessions(after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
+    archive(tenant: &TenantId, id: &SessionId) -> Option<String>;
+    coming_sessions(by: Timestamp, after: Option<&TenantId>, limit: u32) -> Vec<(TenantId, Timestamp)>;
     due_sessions(tenant: &TenantId, now: Timestamp, after: Option<&(Timestamp, SessionId)>, limit: u32) -> Vec<Session>;
 }
 
@@ -257,8 +264,8 @@ impl WriteJournal for Slow {
         Box::pin(async move { written.await.expect("a write does not panic") })
     }
 
-    fn next_revision(&self) -> Revision {
-        self.0.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.0.next_revision(tenant)
     }
 }
 

@@ -87,7 +87,7 @@ impl Tables {
         {
             return fail(Kind::Conflict);
         }
-        if let Some(kind) = self.sessions.refuse(append) {
+        if let Some(kind) = self.sessions.refuse(append, &self.runs) {
             return fail(kind);
         }
         if !self.hold(&append.run.tenant, append.run.updated_at, &append.changes) {
@@ -191,6 +191,7 @@ impl Tables {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "a table: an arm for each kind of act")]
     pub(super) fn act(
         &mut self,
         tenant: &TenantId,
@@ -281,6 +282,8 @@ impl Tables {
             }
             change @ (Change::SessionOpened { .. }
             | Change::SessionClosed { .. }
+            | Change::SessionForgotten { .. }
+            | Change::SessionPart { .. }
             | Change::SessionHandedOver { .. }
             | Change::SessionRewound { .. }
             | Change::TurnLost { .. }) => {
@@ -293,12 +296,15 @@ impl Tables {
             | Change::SubscriptionContinued { .. }
             | Change::SubscriptionReplayed { .. }
             | Change::DeadEventSettled { .. }
+            | Change::StateLapsed { .. }
             | Change::Context { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => {}
         }
         let by = match &act.change {
-            Change::SessionRewound { .. } | Change::SessionOpened { .. } => By::Rewinding,
+            Change::SessionRewound { .. } | Change::SessionOpened { .. } | Change::SessionForgotten { .. } => {
+                By::Rewinding
+            }
             _ => By::Anybody,
         };
         self.apply(tenant, at, &changes.deltas, by);
@@ -351,6 +357,20 @@ impl Tables {
             Expect::OpenSession { id, expires } => {
                 let found = self.sessions.get(tenant, id).filter(|session| session.standing == Standing::Open);
                 found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by)))
+            }
+            Expect::Unfinished { session } => {
+                self.sessions.get(tenant, session).is_none_or(|session| !session.standing.is_over())
+            }
+            Expect::RoomInSession { session, key } => {
+                self.sessions.get(tenant, session).is_some_and(|session| session.has_room_for(key))
+            }
+            Expect::NoSession { session } => self.sessions.get(tenant, session).is_none(),
+            Expect::Unsettled { session } => {
+                let found = self.sessions.get(tenant, session).filter(|session| session.standing.is_over());
+                found.is_some_and(|session| session.memory.is_none())
+            }
+            Expect::ToBeSummedUp { session } => {
+                self.sessions.get(tenant, session).is_some_and(|session| session.is_to_be_summed_up())
             }
             Expect::Idle { session, epoch } => {
                 let found = self.sessions.get(tenant, session).filter(|session| session.standing == Standing::Open);

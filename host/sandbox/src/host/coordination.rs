@@ -1,7 +1,8 @@
 //! The host's side of the interface `ltmc:agent/coordination`.
 
 use ltmc_model::call::coordination as call;
-use ltmc_model::child::{Ended, check_joined};
+use ltmc_model::caller::Role;
+use ltmc_model::child::{Ended, check_joined, check_need, check_question};
 use ltmc_model::hand_off::{self, Handed};
 use ltmc_model::{AgentName, Payload};
 
@@ -23,6 +24,29 @@ impl wit::coordination::Host for Guest {
 
     async fn begin(&mut self, agent: String, input: wit::types::Payload) -> Answered<String> {
         let call = parsed(&agent).map(|agent| call::Begin { agent, input: payload(input) });
+        Ok(self.cross_checked(call).await?.map(|run| run.to_string()))
+    }
+
+    async fn need(&mut self, needed: wit::coordination::Needed, input: wit::types::Payload) -> Answered<String> {
+        let wit::coordination::Needed { text, among, at_least } = needed;
+        let call = check_need(&text, among.len(), at_least).and_then(|()| {
+            let among = among.iter().map(|agent| parsed(agent)).collect::<Result<Vec<_>, String>>()?;
+            Ok(call::Need { text, among, at_least, input: payload(input) })
+        });
+        Ok(self.cross_checked(call).await?.map(|run| run.to_string()))
+    }
+
+    async fn ask(&mut self, question: wit::coordination::Question) -> Answered<String> {
+        let wit::coordination::Question { title, of, show, schema, timeout_ms } = question;
+        let shown = show.as_ref().map(|show| show.bytes.len());
+        let call = check_question(&title, shown, schema.as_deref(), timeout_ms).map(|()| {
+            let of = match of {
+                wit::coordination::Role::Admin => Role::Admin,
+                wit::coordination::Role::Author => Role::Author,
+                wit::coordination::Role::Caller => Role::Caller,
+            };
+            call::Ask { title, of, show: show.map(payload), schema, timeout_ms }
+        });
         Ok(self.cross_checked(call).await?.map(|run| run.to_string()))
     }
 

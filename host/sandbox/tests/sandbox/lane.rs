@@ -109,12 +109,12 @@ async fn what_a_killed_host_left_is_gone_when_another_begins() {
     sandbox.admit(&"acme".parse().unwrap(), wasm.into()).await.unwrap();
     drop(sandbox);
     let artifacts = std::fs::read_dir(dir.path().join("artifacts")).unwrap().next().unwrap().unwrap().path();
-    let left = [dir.path().join("components/.7-0.part"), artifacts.join(".7-1.part")];
+    let left = [dir.path().join("components/.7-0.part"), artifacts.join(".7-1.part"), artifacts.join(".7-1.mark")];
     for path in &left {
         std::fs::write(path, "half of it").unwrap();
     }
     let _sandbox = begin();
     assert!(left.iter().all(|path| !path.exists()));
     let kept = |path: &Path| std::fs::read_dir(path).unwrap().count();
-    assert_eq!((kept(&dir.path().join("components")), kept(&artifacts)), (1, 1));
+    assert_eq!((kept(&dir.path().join("components")), kept(&artifacts)), (1, 2), "an artifact has its mark beside it");
 }

@@ -2,6 +2,7 @@
 //! are made of.
 
 mod lane;
+mod marks;
 mod pool;
 mod waits;
 

@@ -11,12 +11,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use ltmc_model::Position;
 use ltmc_policy::Turns;
 use ltmc_ports::recall::{IndexId, Near, VectorId};
 use ltmc_ports::{Kind as Failure, StoreError, Vectors};
+use ltmc_processor::Account;
 use tokio::sync::{OwnedMutexGuard, OwnedRwLockReadGuard, RwLock, Semaphore, watch};
 
 use crate::error;
@@ -158,11 +160,16 @@ impl Vectors for FaissVectors {
         check(OP, index, vector)?;
         let (vector, among) = (vector.to_vec(), among.map(<[VectorId]>::to_vec));
         let held = self.shared.clone().read(OP, &self.shared.slot(index)).await?;
-        let turn = self.shared.searching.take(&index.tenant).await.ok_or_else(|| error::busy(OP))?;
+        let mut turn = self.shared.searching.take(&index.tenant).await.ok_or_else(|| error::busy(OP))?;
+        let account = Account::of(&index.tenant);
         here(OP, move || {
-            let _turn = turn;
+            let began = Instant::now();
             let index = &held.ready().ok_or_else(|| error::nothing(OP))?.index;
-            index.search(&vector, k as usize, among.as_deref()).map_err(|e| error::native(OP, e))
+            let found = index.search(&vector, k as usize, among.as_deref()).map_err(|e| error::native(OP, e));
+            let took = began.elapsed();
+            turn.charge(u64::try_from(took.as_micros()).unwrap_or(u64::MAX).max(1));
+            account.charge(took);
+            found
         })
         .await
     }

@@ -49,6 +49,7 @@ impl ReadGraph for Neo4j {
             .then(RETURN)
             // As the index of all facts is ordered, so that a page reads no more than it shows.
             .then("ORDER BY f.tenant, f.id LIMIT $limit");
+        let _reading = self.link.reading(OP, tenant).await?;
         let mut facts = facts(OP, self.link.ask(OP, statement).await?)?;
         let more = facts.len() > limit as usize;
         facts.truncate(limit as usize);
@@ -83,11 +84,13 @@ impl ReadGraph for Neo4j {
             .then("ORDER BY at")
             .with("from", walk.from.as_str())
             .with("to", to.as_str());
+        let _reading = self.link.reading(OP, tenant).await?;
         let way = facts(OP, self.link.ask(OP, about(statement, walk.relation.as_ref())).await?)?;
         Ok(Some(way).filter(|way| !way.is_empty()))
     }
 
     async fn reach(&self, tenant: &TenantId, walk: &Walk) -> Result<Reached, StoreError> {
+        let _reading = self.link.reading("graph.reach", tenant).await?;
         let mut asking = self.link.begin_reading("graph.reach").await?;
         let mut seen = BTreeSet::from([walk.from.clone()]);
         let mut known = BTreeSet::new();

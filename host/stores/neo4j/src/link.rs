@@ -1,14 +1,17 @@
 //! Connections, time-outs.
 //!
 //! Invariants: a connection serves one at a time, and serves again only after everything that was asked on it was answered
-//! and fetched. The driver's own pool takes back what was given up halfway, whose late answers would then be somebody
+//! and fetched. Whoever reads for a tenant has a turn of its first, so that one's walks do not have every connection; of these one is left to
+//! who follows the record. The driver's own pool takes back what was given up halfway, whose late answers would then be somebody
 //! else's; so each of its pools holds one connection here, and what was not finished is dropped with its pool. The server
 //! sees the end of a connection and ends what it was doing for it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use ltmc_model::TenantId;
+use ltmc_policy::{Turn, Turns};
 use ltmc_ports::StoreError;
 use neo4rs::{ConfigBuilder, Graph, Row, Txn};
 use serde::de::DeserializeOwned;
@@ -24,12 +27,15 @@ use crate::statement::Statement;
 const FETCH: usize = 1_000;
 /// Changes are waited for at least so long: a thousand rows may come together.
 const CHANGE: Duration = Duration::from_secs(30);
+/// So many of a tenant's reads may wait for their turn: for others the record answers at once.
+const WAITING: usize = 1_024;
 
 /// The way to a Neo4j.
 pub(crate) struct Link {
     options: Options,
     address: String,
     permits: Semaphore,
+    reads: Arc<Turns>,
     idle: Mutex<Vec<Graph>>,
     /// Whether the schema is known to be right. Forgotten with every connection that breaks: behind the next one there may
     /// be another server, or an empty one.
@@ -41,10 +47,13 @@ impl Link {
     pub(crate) fn new(options: Options, address: String) -> Self {
         // bound: connections to Neo4j
         let permits = Semaphore::new(options.max_connections);
+        // bound: connections to Neo4j
+        let reads = Turns::new((options.max_connections - 1).max(1), WAITING);
         Self {
             options,
             address,
             permits,
+            reads,
             idle: Mutex::default(),
             prepared: AtomicBool::new(false),
             preparing: tokio::sync::Mutex::default(),
@@ -54,6 +63,13 @@ impl Link {
     /// The host and port.
     pub(crate) fn address(&self) -> &str {
         &self.address
+    }
+
+    /// A tenant's turn to read, charged by how long it is held.
+    pub(crate) async fn reading(&self, op: &'static str, tenant: &TenantId) -> Result<Reading, StoreError> {
+        let turn = tokio::time::timeout(self.options.timeout, self.reads.take(tenant)).await.ok().flatten();
+        let busy = || error::store(op, Trouble::Busy { address: self.address.clone() });
+        Ok(Reading { turn: turn.ok_or_else(busy)?, began: Instant::now() })
     }
 
     /// What is asked, in one statement, with all its rows; the schema is made right before.
@@ -180,6 +196,19 @@ impl Link {
     }
 }
 
+/// A tenant's turn to read, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    turn: Turn,
+    began: Instant,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        self.turn.charge(u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX).max(1));
+    }
+}
+
 /// A connection in somebody's hands. Dropped, it is closed.
 struct Lease<'a> {
     graph: Graph,
@@ -240,4 +269,34 @@ async fn fetch(inner: &mut Txn, statement: Statement) -> Result<Vec<Row>, neo4rs
 fn read<T: DeserializeOwned>(op: &'static str, rows: Vec<Row>) -> Result<Vec<T>, Trouble> {
     let read = rows.iter().map(Row::to::<T>).collect::<Result<_, _>>();
     read.map_err(|error| Trouble::Odd { op, why: error.to_string() })
+}
+
+#[cfg(test)]
+mod tests {
+    use ltmc_ports::Kind;
+
+    use super::*;
+
+    /// However many walks one tenant has under way, and however many wait, another's begins at once.
+    #[tokio::test(start_paused = true)]
+    async fn one_tenants_walks_leave_others_theirs() {
+        let options =
+            Options { timeout: Duration::from_secs(5), ..Options::new("bolt://127.0.0.1:1", "neo4j", "secret") };
+        let (link, [acme, beta]) =
+            (Link::new(options, "127.0.0.1:1".into()), ["acme", "beta"].map(|name| name.parse().unwrap()));
+        let mut walks = Vec::new();
+        for _ in 0..3 {
+            walks.push(link.reading("test", &acme).await.unwrap());
+        }
+        let begun = Instant::now();
+        let refused = link.reading("test", &acme).await.unwrap_err();
+        assert_eq!((refused.kind, begun.elapsed()), (Kind::Unavailable, Duration::from_secs(5)), "{refused}");
+        let (begun, mut waiting) = (Instant::now(), Box::pin(link.reading("test", &acme)));
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        let of_beta = link.reading("test", &beta).await.unwrap();
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        drop(walks.pop());
+        waiting.await.unwrap();
+        drop((walks, of_beta));
+    }
 }

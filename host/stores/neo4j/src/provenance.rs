@@ -24,6 +24,7 @@ const FRONT: usize = 500;
 #[async_trait]
 impl ReadProvenance for Neo4j {
     async fn dependents(&self, tenant: &TenantId, of: &DependentsOf) -> Result<Dependents, StoreError> {
+        let _reading = self.link.reading("neo4j.dependents", tenant).await?;
         let mut asking = self.link.begin_reading("neo4j.dependents").await?;
         let runs = lineage(&mut asking, tenant, of.run).await?;
         let mut found = Dependents::default();
@@ -78,6 +79,7 @@ impl ReadProvenance for Neo4j {
         if let Some(version) = &of.version {
             statement = statement.with("version", version.to_string());
         }
+        let _reading = self.link.reading(OP, tenant).await?;
         let found: Vec<Found> = self.link.ask(OP, statement).await?;
         let more = found.len() > of.limit as usize;
         let part = |found: Found| {

@@ -88,10 +88,15 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::SessionRewound { id, began, holder, .. } => {
             sessions::rewind(db, tenant, id, *began, holder.as_deref())?
         }
-        Change::SessionClosed { id, expired, now } => sessions::close(db, tenant, id, (*expired, *now))?,
+        Change::SessionClosed { id, expired, now, why: _ } => sessions::close(db, tenant, id, (*expired, *now), at)?,
+        Change::SessionForgotten { id, memory: Some(memory), archive, keys: _ } => {
+            sessions::settle(db, tenant, id, *memory, archive.as_deref())?;
+        }
+        Change::SessionForgotten { memory: None, .. } => {}
+        Change::SessionPart { session, key, part } => sessions::take_part(db, tenant, session, key, *part)?,
         Change::SessionHandedOver { session, to, .. } => sessions::hand_over(db, tenant, session, to, at)?,
         Change::TurnLost { session, number, run, .. } => sessions::lose(db, tenant, session, (*number, *run), at)?,
-        Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
+        Change::StateLapsed { .. } | Change::Context { .. } | Change::Refused { .. } | Change::Accessed { .. } => {}
     }
     Ok(())
 }

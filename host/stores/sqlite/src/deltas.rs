@@ -2,6 +2,7 @@
 
 use ltmc_model::delta::{Delta, FactEnd, Logged, MemoryChange, Topic};
 use ltmc_model::graph::Fact;
+use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::message::{Channel, MAX_DELIVERIES, Message, Taker};
 use ltmc_model::recall::Note;
@@ -10,7 +11,7 @@ use ltmc_ports::triggers::short;
 use rusqlite::{Connection, params};
 
 use crate::bind::{execute, found, int, scope, time};
-use crate::{sessions, subscriptions, triggers};
+use crate::{sessions, states, subscriptions, triggers};
 
 /// A delta in its place, with its bytes.
 pub(crate) struct Row<'a> {
@@ -30,8 +31,20 @@ pub(crate) enum By {
     Turn(u32),
     /// A client, or a run that is no turn: it counts to the turn that began last.
     Anybody,
-    /// Who puts back what was there, or makes a fork.
+    /// Who puts back what was there, makes a fork, or has it forgotten.
     Rewinding,
+}
+
+impl By {
+    /// Who changes something with an act.
+    pub(crate) fn of_act(change: &Change) -> Self {
+        match change {
+            Change::SessionRewound { .. } | Change::SessionOpened { .. } | Change::SessionForgotten { .. } => {
+                Self::Rewinding
+            }
+            _ => Self::Anybody,
+        }
+    }
 }
 
 impl Row<'_> {
@@ -50,7 +63,8 @@ impl Row<'_> {
                     sessions::keep_before(db, tenant, session, &change.key, self.by)?;
                 }
                 triggers::remembered(db, self.tenant, self.position, change)?;
-                memory(db, tenant, change)
+                memory(db, tenant, change)?;
+                states::follow(db, tenant, change)
             }
             Delta::NoteKept(kept) => note(db, tenant, kept),
             Delta::NoteForgotten { id, .. } => forget(db, tenant, id),

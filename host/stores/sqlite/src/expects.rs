@@ -119,6 +119,20 @@ pub(crate) fn holds(
             let found = sessions::of(db, tenant, id)?.filter(|session| session.standing == Standing::Open);
             Ok(found.is_some_and(|session| expires.is_none_or(|by| session.has_expired(by))))
         }
+        Expect::Unfinished { session } => {
+            Ok(sessions::of(db, tenant, session)?.is_none_or(|session| !session.standing.is_over()))
+        }
+        Expect::RoomInSession { session, key } => {
+            Ok(sessions::of(db, tenant, session)?.is_some_and(|session| session.has_room_for(key)))
+        }
+        Expect::NoSession { session } => Ok(sessions::of(db, tenant, session)?.is_none()),
+        Expect::Unsettled { session } => {
+            let found = sessions::of(db, tenant, session)?.filter(|session| session.standing.is_over());
+            Ok(found.is_some_and(|session| session.memory.is_none()))
+        }
+        Expect::ToBeSummedUp { session } => {
+            Ok(sessions::of(db, tenant, session)?.is_some_and(|session| session.is_to_be_summed_up()))
+        }
         Expect::Idle { session, epoch } => {
             let found = sessions::of(db, tenant, session)?.filter(|session| session.standing == Standing::Open);
             Ok(found.is_some_and(|session| session.is_idle() && session.epoch == *epoch))

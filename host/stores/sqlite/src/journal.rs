@@ -31,8 +31,8 @@ impl WriteJournal for Record {
         self.writing.hand_over(append, durability).await
     }
 
-    fn next_revision(&self) -> Revision {
-        Revision(self.draw_revision())
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.tail.revisions.draw(tenant)
     }
 }
 

@@ -13,7 +13,7 @@
 //! - [`journal`], [`memory`], [`catalog`], [`log`], [`graph`], [`mail`], [`notes`]: reads, a file per port; [`questions`], [`subscriptions`]: rows that follow journals
 //! - [`schedules`]: when workflows are started by themselves, written and read; [`snapshots`]: where runs stood, likewise
 //! - [`triggers`]: which events start runs, and what became of them
-//! - [`purge`]: what deleted tenants left; [`verify`]: the walk along the chain
+//! - [`purge`]: what deleted tenants left; [`revisions`]: each tenant's count of changes; [`verify`]: the walk along the chain
 //!
 //! To change the schema: a new file in `migrations/`, and its line in [`open`]; old ones stay as they are.
 
@@ -39,10 +39,12 @@ mod questions;
 mod quota;
 mod readers;
 mod reserve;
+mod revisions;
 mod schedules;
 mod sessions;
 mod snapshots;
 mod statements;
+mod states;
 mod subscriptions;
 mod triggers;
 mod verify;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -26,6 +26,7 @@ use crate::log::Trimmed;
 use crate::purge;
 use crate::readers::Readers;
 use crate::reserve::Reserve;
+use crate::revisions::Revisions;
 use crate::verify;
 use crate::writer::{self, Needs, Tail, WriterOptions, Writing};
 
@@ -37,7 +38,7 @@ const LOCK: &str = "lock";
 const FOLLOWERS_BEHIND: usize = 1_024;
 
 /// What each version of the schema adds to the one before it. The version of a database is its `user_version`.
-const MIGRATIONS: [&str; 22] = [
+const MIGRATIONS: [&str; 26] = [
     include_str!("../migrations/0001_record.sql"),
     include_str!("../migrations/0002_context.sql"),
     include_str!("../migrations/0003_suspended.sql"),
@@ -60,6 +61,10 @@ const MIGRATIONS: [&str; 22] = [
     include_str!("../migrations/0028_cascades.sql"),
     include_str!("../migrations/0029_watched_memory.sql"),
     include_str!("../migrations/0030_gathered_events.sql"),
+    include_str!("../migrations/0025_ended_sessions.sql"),
+    include_str!("../migrations/0026_state_timers.sql"),
+    include_str!("../migrations/0021_kept_revisions.sql"),
+    include_str!("../migrations/0022_session_times.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
@@ -153,11 +158,11 @@ impl Record {
         let reserve = Reserve::open(dir, options.reserve);
         let has_room = reserve.has_room();
         let connection = prepare(&path)?;
-        let sql = "select max((select value from meta where key = 'revision'), coalesce((select max(revision) from chains), 0)), \
-                   coalesce((select max(position) from log), 0), \
-                   coalesce((select max(id) from passages), 0), (select value from meta where key = 'id')";
-        let numbers = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)));
-        let (highest, end, passage, id): (i64, i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
+        let sql = "select coalesce((select max(position) from log), 0), coalesce((select max(id) from passages), 0), \
+                   (select value from meta where key = 'id')";
+        let numbers = connection.query_row(sql, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+        let (end, passage, id): (i64, i64, i64) = numbers.map_err(|e| damaged(&path, e))?;
+        let revisions = Revisions::load(&connection).map_err(|e| damaged(&path, e))?;
         let trimmed = Trimmed::load(&connection).map_err(|e| damaged(&path, e))?;
         let at = Position(number(end)).max(trimmed.last());
         let tail = Tail {
@@ -165,7 +170,7 @@ impl Record {
             // bound: news of the log
             news: broadcast::Sender::new(FOLLOWERS_BEHIND),
             newest: Arc::default(),
-            revision: Arc::new(AtomicU64::new(number(highest))),
+            revisions: Arc::new(revisions),
         };
         let readers = Readers::open(path.clone()).map_err(|e| damaged(&path, e))?;
         drop(connection);
@@ -235,10 +240,6 @@ impl Record {
     /// A connection for somebody who reads for long, beside the readers' own.
     pub(crate) fn aside(&self) -> Result<Connection, rusqlite::Error> {
         for_reading(&self.path)
-    }
-
-    pub(crate) fn draw_revision(&self) -> u64 {
-        self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const DELETED: &str = "(select name from tenants where deleted_at is 
 pub(crate) const AT_ONCE: [&str; 7] = ["keys", "grants", "agents", "workflows", "schedules", "triggers", "ceilings"];
 
 /// Each other table with what names its rows, and how many of them go at once: entries may have megabytes.
-const TABLES: [(&str, &str, u32); 22] = [
+const TABLES: [(&str, &str, u32); 25] = [
     ("runs", "tenant, id", 1_000),
     ("journal", "id", 16),
     ("snapshots", "tenant, run, at", 4),
@@ -45,8 +45,11 @@ const TABLES: [(&str, &str, u32); 22] = [
     ("starts", "tenant, position, trigger_id, run", 1_000),
     ("cascades", "tenant, root", 1_000),
     ("sessions", "tenant, id", 100),
+    ("session_times", "tenant", 1),
     ("turns", "tenant, session, number", 1_000),
     ("session_keeps", "tenant, session, began, key", 64),
+    ("session_archives", "tenant, id", 16),
+    ("state_timers", "tenant, agent, key", 1_000),
 ];
 
 #[async_trait]

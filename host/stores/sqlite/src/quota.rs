@@ -76,6 +76,8 @@ impl Purpose {
             | Change::SubscriptionPaused { .. }
             | Change::DeadEventSettled { .. }
             | Change::SessionClosed { .. }
+            | Change::SessionForgotten { archive: None, .. }
+            | Change::SessionPart { part: None, .. }
             | Change::TurnLost { .. } => Self::Relieves,
             Change::Context { .. } if !changes.deltas.is_empty() && changes.deltas.iter().all(is_smaller) => {
                 Self::Relieves
@@ -93,6 +95,9 @@ impl Purpose {
             | Change::SessionOpened { .. }
             | Change::SessionHandedOver { .. }
             | Change::SessionRewound { .. }
+            | Change::SessionForgotten { .. }
+            | Change::SessionPart { .. }
+            | Change::StateLapsed { .. }
             | Change::Refused { .. }
             | Change::Accessed { .. } => Self::Adds,
         }

@@ -4,16 +4,18 @@
 //! Invariants: a connection is lent to a closure, and so never across an await. What holds up the thread that asks is bounded:
 //! a read by a key ([`Readers::point`]), or one that is cut off where it turns out to be long, and done on a thread for what
 //! blocks ([`Readers::search`]). What is long in any case begins there ([`Readers::scan`]). Long reads have turns (`policy/src/turns.rs`), so that
-//! no two tenants have all of them, and a tenant's is cut off where it would take too much.
+//! no two tenants have all of them, and a tenant's is cut off where it would take too much. Each is charged by what it took: to its tenant's turns in steps of
+//! SQLite's machine, so that whoever reads much waits for whoever reads little, and to its tenant's part of the processors in time.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ltmc_model::TenantId;
 use ltmc_policy::Turns;
 use ltmc_ports::{Kind, StoreError};
+use ltmc_processor::Account;
 use rusqlite::Connection;
 
 use crate::error::{Error, store};
@@ -109,9 +111,13 @@ impl Readers {
         let turn = turn.ok_or_else(|| StoreError::new(Kind::Unavailable, op).because("too many read for long"))?;
         let budget = if *whose == TenantId::host() { UNBOUNDED } else { LONG };
         let readers = self.clone();
+        let (mut turn, account) = (turn, Account::of(whose));
         let work = move || {
-            let _turn = turn;
-            readers.lend(budget, read)
+            let began = Instant::now();
+            let (found, steps) = readers.lend_counting(budget, read);
+            turn.charge(u64::from(steps.max(1)));
+            account.charge(began.elapsed());
+            found
         };
         // bound: long reads
         let found = tokio::task::spawn_blocking(work).await;
@@ -124,15 +130,28 @@ impl Readers {
 
     /// A connection comes back after it was used; one in whose use somebody panicked does not.
     fn lend<T>(&self, budget: u32, read: impl FnOnce(&Connection) -> Result<T, Error>) -> Result<T, Error> {
-        let idle = self.idle().as_mut().ok_or(Error::Closed)?.pop();
-        let reader = match idle {
-            Some(reader) => reader,
-            None => Reader::open(self)?,
+        self.lend_counting(budget, read).0
+    }
+
+    /// The same; and what it took of its budget.
+    fn lend_counting<T>(
+        &self,
+        budget: u32,
+        read: impl FnOnce(&Connection) -> Result<T, Error>,
+    ) -> (Result<T, Error>, u32) {
+        let reader = match self.idle().as_mut().ok_or(Error::Closed).map(Vec::pop) {
+            Ok(Some(reader)) => reader,
+            Ok(None) => match Reader::open(self) {
+                Ok(reader) => reader,
+                Err(error) => return (Err(error.into()), 0),
+            },
+            Err(error) => return (Err(error), 0),
         };
         reader.left.store(budget, Ordering::Relaxed);
         let found = read(&reader.connection);
+        let took = budget.saturating_sub(reader.left.load(Ordering::Relaxed));
         self.give_back(reader);
-        found
+        (found, took)
     }
 
     fn give_back(&self, reader: Reader) {
@@ -232,6 +251,38 @@ mod tests {
         for one in long {
             one.await.unwrap().unwrap();
         }
+    }
+
+    /// Two tenants wait for the same turn, again and again: one whose walks are long, and one whose are short.
+    #[tokio::test]
+    async fn long_walks_of_one_tenant_let_short_ones_of_another_go_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("record.db");
+        Connection::open(&path).unwrap().execute_batch("create table one (id integer)").unwrap();
+        let first =
+            Reader::open(&Readers { path: path.clone(), idle: Mutex::default(), scans: Turns::new(1, 64) }).unwrap();
+        let readers = Arc::new(Readers { path, idle: Mutex::new(Some(vec![first])), scans: Turns::new(1, 64) });
+        let [acme, beta]: [TenantId; 2] = ["acme", "beta"].map(|name| name.parse().unwrap());
+        let held = readers.scans.take(&"other".parse().unwrap()).await.unwrap();
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let begin = |whose: &TenantId, most: u32| {
+            let (readers, whose, order) = (readers.clone(), whose.clone(), order.clone());
+            tokio::spawn(async move {
+                let counted = readers.scan("test", &whose, count(most)).await.unwrap();
+                order.lock().unwrap().push(whose);
+                counted.0
+            })
+        };
+        let walks: Vec<_> = (0..6).map(|_| begin(&acme, 100_000)).chain((0..6).map(|_| begin(&beta, 1_000))).collect();
+        // All of them wait before the first one goes.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        drop(held);
+        for walk in walks {
+            walk.await.unwrap();
+        }
+        let order = order.lock().unwrap();
+        let last_of_beta = order.iter().rposition(|whose| *whose == beta).unwrap();
+        assert_eq!(last_of_beta, 6, "one of acme's before them, and its others after them: {order:?}");
     }
 
     #[tokio::test]

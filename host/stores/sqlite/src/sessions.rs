@@ -5,7 +5,7 @@ use ltmc_model::delta::MemoryValue;
 use ltmc_model::hand_off::Holder;
 use ltmc_model::journal::Entry;
 use ltmc_model::run::Run;
-use ltmc_model::session::{Active, Fork, MAX_BACK, Session, Settings, Stage, Standing, Turn};
+use ltmc_model::session::{Active, Fork, MAX_BACK, Part, Remains, Session, Settings, Stage, Standing, Turn};
 use ltmc_model::{AgentName, Epoch, KeyId, RunId, SessionId, TenantId, Timestamp};
 use ltmc_ports::sessions::{self, SessionFilter, place};
 use ltmc_ports::{Append, Kind, ReadSessions, StoreError};
@@ -13,7 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Record;
 use crate::bind::{
-    all, blob, execute, first_of_each, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
+    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
     time,
 };
 use crate::deltas::By;
@@ -24,7 +24,7 @@ use crate::purge::DELETED;
 const PRUNED: u32 = 16;
 
 const COLUMNS: &str = "tenant, id, by_key, opened_at, settings, standing, epoch, turns, active, active_number, active_since, \
-                       queued, interrupted, last_at, due_at, holder, copied";
+                       queued, interrupted, last_at, due_at, holder, copied, closed_at, summary, memory";
 
 #[async_trait]
 impl ReadSessions for Record {
@@ -103,17 +103,24 @@ impl ReadSessions for Record {
         Ok(found.into_iter().filter_map(|(key, value)| Some((key, value?))).collect())
     }
 
+    async fn archive(&self, tenant: &TenantId, id: &SessionId) -> Result<Option<String>, StoreError> {
+        let sql = "select document from session_archives where tenant = ? and id = ?";
+        let values = params![tenant.as_str(), id.as_str()];
+        self.readers.point("sessions.archive", |db| one(db, sql, values, |row| Ok(row.get(0)?)))
+    }
+
     async fn waiting_turns(&self, tenant: &TenantId, id: &SessionId, by: &KeyId) -> Result<u32, StoreError> {
         self.readers.point("sessions.waiting", |db| Ok(waiting(db, tenant, id, by)?))
     }
 
     async fn coming_sessions(
         &self,
+        by: Timestamp,
         after: Option<&TenantId>,
         limit: u32,
     ) -> Result<Vec<(TenantId, Timestamp)>, StoreError> {
         let after = after.map_or("", TenantId::as_str);
-        self.readers.point("sessions.coming", |db| coming(db, after, limit))
+        self.readers.point("sessions.coming", |db| coming(db, by, after, limit))
     }
 
     async fn due_sessions(
@@ -133,17 +140,28 @@ impl ReadSessions for Record {
     }
 }
 
-fn coming(db: &Connection, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
+/// By when the first of each tenant's is due: neither those that are due later are looked at, nor how many each tenant has.
+fn coming(
+    db: &Connection,
+    by: Timestamp,
+    after: &str,
+    limit: u32,
+) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = format!(
-        "select tenant, due_at from sessions indexed by sessions_coming where due_at is not null and tenant > ? \
-         and tenant not in {DELETED} order by tenant, due_at limit 1"
+        "select tenant, due_at from session_times indexed by session_times_due where due_at <= ? and tenant > ? \
+         and tenant not in {DELETED} order by tenant limit ?"
     );
-    first_of_each(db, &sql, after, limit)
+    let read = |row: &Row<'_>| Ok((tenant_of(row.get(0)?)?, stamp(row.get(1)?)));
+    all(db, &sql, params![time(by), after, limit], read)
 }
 
 /// Why a turn's next entries cannot be written; none: they can.
 pub(crate) fn refuse(db: &Connection, append: &Append) -> Result<Option<Kind>, rusqlite::Error> {
-    let Run { tenant, session, turn: Some(turn), updated_at, .. } = &append.run else { return Ok(None) };
+    let Run { tenant, session, turn, updated_at, .. } = &append.run;
+    let Some(turn) = turn else {
+        let comes_late = sessions::writes_beside(append) && is_done_with(db, append)?;
+        return Ok(comes_late.then_some(Kind::Displaced));
+    };
     if let Some(place) = place(&append.entries) {
         let Some(found) = of(db, tenant, session)? else { return Ok(Some(Kind::Conflict)) };
         let waiting = if place.waits { waiting(db, tenant, session, &append.run.by)? } else { 0 };
@@ -151,6 +169,30 @@ pub(crate) fn refuse(db: &Connection, append: &Append) -> Result<Option<Kind>, r
     }
     let is_fenced = sessions::is_fenced(append) && stage(db, tenant, session, *turn)? != Some(Stage::Active);
     Ok(is_fenced.then_some(Kind::Displaced))
+}
+
+/// Whether the turn that a run belongs to, as its child, is no part of its session any more, or that is over.
+fn is_done_with(db: &Connection, append: &Append) -> Result<bool, rusqlite::Error> {
+    let Run { tenant, session, .. } = &append.run;
+    let Some(found) = of(db, tenant, session)? else { return Ok(false) };
+    if found.standing.is_over() {
+        return Ok(true);
+    }
+    let sql = "select run.parent, turn.undone from runs as run left join turns as turn \
+               on turn.tenant = run.tenant and turn.session = run.session and turn.number = run.turn \
+               where run.tenant = ? and run.id = ? and run.session = ?";
+    let mut above = append.run.parent;
+    for _ in 0..sessions::MAX_UP {
+        let Some(run) = above else { break };
+        let read = |row: &Row<'_>| Ok((row.get::<_, Option<[u8; 16]>>(0)?, row.get::<_, Option<bool>>(1)?));
+        let values = params![tenant.as_str(), blob(run), session.as_str()];
+        match db.prepare_cached(sql)?.query_row(values, read).optional()? {
+            Some((_, Some(undone))) => return Ok(undone),
+            Some((parent, None)) => above = parent.map(run_id),
+            None => break,
+        }
+    }
+    Ok(false)
 }
 
 /// What entries of a run make of the session whose turn it is, and of its other turns.
@@ -246,7 +288,9 @@ pub(crate) fn open(
         let last: Option<u32> = db.prepare_cached(last)?.query_row(params![of, id.as_str()], |row| row.get(0))?;
         session.forked(fork, last.unwrap_or(0));
     }
-    let sql = format!("insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)");
+    let sql = format!(
+        "insert into sessions ({COLUMNS}) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, null, null, null)"
+    );
     let values = params![
         session.tenant.as_str(),
         session.id.as_str(),
@@ -275,13 +319,48 @@ pub(crate) fn close(
     tenant: &str,
     id: &SessionId,
     (expired, now): (bool, bool),
+    at: Timestamp,
 ) -> Result<(), rusqlite::Error> {
     let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
     match expired {
-        true => session.expire(),
-        false => session.close(now),
+        true => session.expire(at),
+        false => session.close(now, at),
     }
     keep(db, &session)
+}
+
+/// This became of the memory of a session that is over; nobody takes it back any more.
+pub(crate) fn settle(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    memory: Remains,
+    archive: Option<&str>,
+) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    session.settle(memory);
+    if let Some(document) = archive {
+        let sql = "insert or replace into session_archives (tenant, id, document) values (?, ?, ?)";
+        execute(db, sql, params![tenant, id.as_str(), document])?;
+    }
+    if memory != Remains::TooLarge {
+        execute(db, "delete from session_keeps where tenant = ? and session = ?", params![tenant, id.as_str()])?;
+    }
+    keep(db, &session)
+}
+
+/// A key takes part in a session from now on, or no more.
+pub(crate) fn take_part(
+    db: &Connection,
+    tenant: &str,
+    id: &SessionId,
+    key: &KeyId,
+    part: Option<Part>,
+) -> Result<(), rusqlite::Error> {
+    let Some(mut session) = of_text(db, tenant, id)? else { return Ok(()) };
+    session.take_part(key.clone(), part);
+    let sql = "update sessions set settings = ? where tenant = ? and id = ?";
+    execute(db, sql, params![json(&session.settings), tenant, id.as_str()])
 }
 
 /// A person hands a session's conversation on.
@@ -317,8 +396,8 @@ pub(crate) fn rewind(
 macro_rules! keeps {
     ($began:literal) => {
         concat!(
-            "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at) \
-             select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at from (select ",
+            "insert or ignore into session_keeps (tenant, session, began, key, value, expires_at, revision) \
+             select ?1, ?2, turn.began, ?3, memory.value, memory.expires_at, memory.revision from (select ",
             $began,
             ") as turn \
              left join memory on memory.tenant = ?1 and memory.scope = 1 and memory.owner = ?2 and memory.key = ?3 where turn.began > 0"
@@ -347,6 +426,21 @@ pub(crate) fn keep_before(
         ),
     };
     execute(db, sql, params![tenant, id.as_str(), key, turn])
+}
+
+/// For which turn, by when it began, it is kept what a key holds before it changes; none: for none.
+pub(crate) fn kept_for(db: &Connection, tenant: &str, id: &SessionId, by: By) -> Result<Option<i64>, rusqlite::Error> {
+    let (sql, turn) = match by {
+        By::Rewinding => return Ok(None),
+        By::Turn(turn) => ("select began from turns where tenant = ?1 and session = ?2 and number = ?3", Some(turn)),
+        By::Anybody => {
+            let sql = "select began from turns indexed by turns_begun where tenant = ?1 and session = ?2 and began is not null and undone = 0 \
+                       and ?3 is null order by began desc limit 1";
+            (sql, None)
+        }
+    };
+    let began = db.prepare_cached(sql)?.query_row(params![tenant, id.as_str(), turn], |row| row.get(0)).optional()?;
+    Ok(began.flatten().filter(|began| *began > 0))
 }
 
 /// A turn has lost its session.
@@ -408,7 +502,8 @@ fn go(db: &Connection, (tenant, id): (&TenantId, &SessionId), turn: u32, to: Sta
 /// Writes what turns make of a session.
 fn keep(db: &Connection, session: &Session) -> Result<(), rusqlite::Error> {
     let sql = "update sessions set standing = ?, epoch = ?, turns = ?, active = ?, active_number = ?, active_since = ?, \
-               queued = ?, interrupted = ?, last_at = ?, due_at = ?, holder = ? where tenant = ? and id = ?";
+               queued = ?, interrupted = ?, last_at = ?, due_at = ?, holder = ?, closed_at = ?, summary = ?, memory = ? \
+               where tenant = ? and id = ?";
     let active = session.active.as_ref();
     let values = params![
         standing_number(session.standing),
@@ -422,6 +517,9 @@ fn keep(db: &Connection, session: &Session) -> Result<(), rusqlite::Error> {
         time(session.last_at),
         session.due_at.map(time),
         session.holder.as_ref().map(json),
+        session.closed_at.map(time),
+        session.summary,
+        session.memory.map(remains_number),
         session.tenant.as_str(),
         session.id.as_str(),
     ];
@@ -455,6 +553,9 @@ fn read(row: &Row<'_>) -> Result<Session, Error> {
         due_at: row.get::<_, Option<i64>>(14)?.map(stamp),
         holder: row.get::<_, Option<String>>(15)?.map(from_json).transpose()?,
         copied: row.get(16)?,
+        closed_at: row.get::<_, Option<i64>>(17)?.map(stamp),
+        summary: row.get(18)?,
+        memory: row.get::<_, Option<i64>>(19)?.map(remains).transpose()?,
     })
 }
 
@@ -501,6 +602,19 @@ fn standing_number(standing: Standing) -> i64 {
     }
 }
 
+fn remains_number(memory: Remains) -> i64 {
+    match memory {
+        Remains::TooLarge => 0,
+        Remains::Archived => 1,
+        Remains::Forgotten => 2,
+    }
+}
+
+fn remains(number: i64) -> Result<Remains, Error> {
+    let found = Remains::ALL.into_iter().find(|one| remains_number(*one) == number);
+    found.ok_or_else(|| wrong("what became of a session's memory"))
+}
+
 fn stage_number(stage: Stage) -> i64 {
     match stage {
         Stage::Queued => 0,
@@ -536,7 +650,28 @@ mod tests {
         let count = steps.clone();
         db.progress_handler(1, Some(move || count.fetch_add(1, Ordering::Relaxed) > 1_000_000)).unwrap();
         let [acme, beta] = ["acme", "beta"].map(|name| name.parse().unwrap());
-        assert_eq!(coming(&db, "", 10).unwrap(), [(acme, stamp(1)), (beta, stamp(20_000))]);
+        assert_eq!(coming(&db, stamp(20_000), "", 10).unwrap(), [(acme, stamp(1)), (beta, stamp(20_000))]);
+        let steps = steps.load(Ordering::Relaxed);
+        assert!((1..1_000).contains(&steps), "{steps} steps");
+    }
+
+    /// Of tenants with sessions about which nothing is to be done yet none is read, however many there are. Counted in steps of SQLite's machine.
+    #[test]
+    fn tenants_about_which_nothing_is_due_are_not_read() {
+        let db = open::in_memory().unwrap();
+        let sql = "insert into sessions (tenant, id, by_key, opened_at, settings, standing, epoch, turns, queued, interrupted, last_at, due_at, copied) \
+                   values (?, 's', '', 0, '', 0, 0, 0, 0, 0, 0, ?, 0)";
+        for number in 1..10_000 {
+            db.prepare_cached(sql).unwrap().execute(params![format!("t{number}"), 1_000 + number]).unwrap();
+        }
+        let steps = Arc::new(AtomicU64::new(0));
+        let count = steps.clone();
+        db.progress_handler(1, Some(move || count.fetch_add(1, Ordering::Relaxed) > 1_000_000)).unwrap();
+        let of = |name: &str| name.parse::<TenantId>().unwrap();
+        let due = [(of("t1"), stamp(1_001)), (of("t2"), stamp(1_002))];
+        assert_eq!(coming(&db, stamp(1_002), "", 10).unwrap(), due);
+        assert_eq!(coming(&db, stamp(1_002), "t1", 10).unwrap(), due[1..]);
+        assert_eq!(coming(&db, stamp(1_000), "", 10).unwrap(), []);
         let steps = steps.load(Ordering::Relaxed);
         assert!((1..1_000).contains(&steps), "{steps} steps");
     }

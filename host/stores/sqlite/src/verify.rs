@@ -1,39 +1,44 @@
 //! The walk along every tenant's chain: each entry's bytes are hashed anew and held against the hash that stands with
-//! them, and the last one against the chain's end. What the ledgers' acts add up to is held against the catalog, and each run's
-//! row against the end of its journal. It sees the record as it was when the walk began, so that a host may go on writing
+//! them, and the last one against the chain's end. What the ledgers and the journals add up to is held against the tables that follow
+//! them, and each run's row against its journal. It sees the record as it was when the walk began, so that a host may go on writing
 //! beside it.
 //!
-//! - [`kept`]: what somebody kept of the chains elsewhere; [`context`]: memory, notes, facts, mailboxes and idempotency keys against what the
-//!   chain commits to; [`log`]: the log of changes, likewise; [`runs`]: rows of runs against their journals; [`snapshots`]: what is kept of
-//!   runs' states, likewise; [`counts`]: what is counted against the rows
+//! - [`replayed`]: the catalog, questions, waits for events, sessions and their turns, made anew; [`keeps`]: what sessions' memory held before
+//!   turns, likewise; [`context`]: memory, notes, facts, mailboxes, events of topics and idempotency keys against what the chain commits to;
+//!   [`log`]: the log of changes, likewise; [`arrivals`]: events that subscriptions took in, likewise; [`runs`]: rows of runs against their journals;
+//!   [`snapshots`]: what is kept of runs' states, likewise; [`counts`]: what is counted against the rows; [`kept`]: what somebody kept of the chains elsewhere
+//!
+//! Not compared, for nothing says what they were: in whose hands messages are, how far schedules and subscriptions came and what they have seen, what of a run's row only
+//! its host writes (its times, its epoch, when it wakes), the reason of a dead letter, and vectors.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use ltmc_model::chain::{Chain, Link};
-use ltmc_model::journal::{Change, Entry, Event};
+use ltmc_model::journal::Entry;
 use ltmc_model::{Digest, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage, Head, Kept};
-use rusqlite::types::Value;
 use rusqlite::{Connection, Row};
 
 use crate::bind::{all, number, run_id, tenant};
 use crate::error::{Error, wrong};
-use crate::{acts, frames, open, purge};
+use crate::{frames, open, purge};
 
+mod arrivals;
 mod context;
 mod counts;
+mod keeps;
 mod kept;
 mod log;
+mod replayed;
 mod runs;
 mod snapshots;
 
 use context::Committed;
+use keeps::Keeps;
 use kept::{Heads, Wanted};
 use log::Logged;
+use replayed::Replayed;
 
-/// The catalog: what the ledgers' acts add up to.
-const CATALOG: [&str; 9] =
-    ["tenants", "ceilings", "keys", "agents", "grants", "workflows", "schedules", "sessions", "triggers"];
 /// From this schema on the journal's rows are in the order in which they were written.
 const IN_ORDER: i64 = 8;
 /// How many rows that differ are told of each table: more say nothing more.
@@ -48,14 +53,17 @@ pub(crate) fn walk(db: &Connection, kept: &Kept) -> Result<Audit, Error> {
     let mut audit = Audit { verified: 0, damage: Vec::new(), heads: Vec::new(), anchors: wanted.heads(), others };
     let is_known = open::schema(db)? == open::KNOWN;
     let logged = if is_known { Logged::read(&snapshot)? } else { HashMap::new() };
-    let mut walk =
-        Walk { wanted, deleted, catalog: Replayed::new()?, chains: BTreeMap::new(), logged, is_known, now: kept.now };
+    let keeps = if is_known { Keeps::read(&snapshot)? } else { Keeps::default() };
+    let (replayed, now) = (Replayed::new()?, kept.now);
+    let mut walk = Walk { wanted, deleted, replayed, keeps, chains: BTreeMap::new(), logged, is_known, now };
     walk.entries(&snapshot, &mut audit)?;
     walk.ends(&snapshot, &mut audit)?;
     walk.wanted.finish(&mut audit);
     // A chain that is broken says nothing of what it added up to.
     if audit.damage.is_empty() && is_known {
-        walk.catalog.compare(&snapshot, &mut audit)?;
+        walk.replayed.compare(&snapshot, &walk.deleted, &mut audit)?;
+        walk.keeps.compare(&snapshot, &walk.replayed, &mut audit)?;
+        arrivals::compare(&snapshot, &walk.deleted, &mut audit)?;
         runs::compare(&snapshot, &walk.deleted, &mut audit)?;
         snapshots::compare(&snapshot, &walk.deleted, &mut audit)?;
     }
@@ -90,7 +98,8 @@ impl Deleted {
 struct Walk {
     wanted: Wanted,
     deleted: Deleted,
-    catalog: Replayed,
+    replayed: Replayed,
+    keeps: Keeps,
     /// By name, for the record may have one that is no tenant's.
     chains: BTreeMap<String, Walked>,
     /// Rows of the log, of tenants whose chains were not walked yet.
@@ -126,7 +135,7 @@ impl Walk {
             let mut walked = self.taken(&name);
             // A name that is no tenant's is told where its chain ends.
             if let (Ok(tenant), Some(chain)) = (tenant(name.clone()), walked.chain)
-                && let Err((run, seq, what)) = self.row(&tenant, chain, &mut walked, row, audit)?
+                && let Err((run, seq, what)) = self.row(snapshot, (&tenant, chain), &mut walked, row, audit)?
             {
                 audit.damage.push(Damage { tenant: Some(tenant), run, seq, what });
                 walked.chain = None;
@@ -148,8 +157,8 @@ impl Walk {
     /// One row of a journal, as its tenant's chain goes on with it; or where that breaks, and why.
     fn row(
         &mut self,
-        tenant: &TenantId,
-        mut chain: Chain,
+        snapshot: &Connection,
+        (tenant, mut chain): (&TenantId, Chain),
         walked: &mut Walked,
         row: &Row<'_>,
         audit: &mut Audit,
@@ -163,6 +172,7 @@ impl Walk {
         if place != chain.length + 1 {
             return broken(seq, "entries before this one are missing");
         }
+        let mut written = Vec::new();
         for frame in frames::read(row.get_ref(5)?.as_blob().map_err(|_| wrong("a run's entries"))?) {
             let Ok((link, bytes)) = frame else {
                 return broken(seq, "the entry does not end where it should");
@@ -174,15 +184,20 @@ impl Walk {
             if let Some(what) = walked.heads.saw(&chain) {
                 audit.damage.push(Damage { tenant: Some(tenant.clone()), run: Some(run), seq: Some(seq), what });
             }
-            if run == RunId::ledger() {
-                self.catalog.perform(tenant, bytes)?;
-            }
-            walked.committed.saw(chain.length, (run, seq), bytes);
+            written.push((chain.length, seq, bytes));
             audit.verified += 1;
             seq = seq.next();
         }
         if seq.0 != last + 1 {
             return broken(seq, "the entry is missing");
+        }
+        // As the writer does: first what entries make of the tables that follow them, then what they change of shared context.
+        let entries: Vec<Entry> = written.iter().filter_map(|(.., bytes)| Entry::from_bytes(bytes).ok()).collect();
+        let by = self.replayed.follow(snapshot, (tenant, run), &entries)?;
+        for (place, seq, bytes) in written {
+            for change in walked.committed.saw(place, (run, seq), bytes) {
+                self.keeps.saw(&self.replayed, tenant, by, change)?;
+            }
         }
         walked.chain = Some(chain);
         Ok(Ok(()))
@@ -215,6 +230,9 @@ impl Walk {
                 audit.damage.push(damage(tenant.clone(), what));
             }
             if self.is_known && end == Some(chain) {
+                if walked.committed.is_whole() {
+                    self.keeps.is_said_by(tenant.clone());
+                }
                 walked.committed.compare(snapshot, &tenant, self.now, audit)?;
             }
             // Who has a key and has done nothing yet has no chain.
@@ -226,97 +244,8 @@ impl Walk {
             if self.deleted.left.contains(&name) {
                 continue;
             }
-            logged.finish(&tenant(name).unwrap_or_else(|_| TenantId::host()), true, audit);
+            logged.finish(&tenant(name).unwrap_or_else(|_| TenantId::host()), true, true, audit);
         }
         Ok(())
     }
-}
-
-/// The catalog made anew from the ledgers, by what the writer performs acts by.
-struct Replayed {
-    db: Connection,
-    /// Agents whose grants were set while these were a name's: what such an act made of later versions it does not say.
-    unsaid: BTreeSet<(String, String)>,
-}
-
-impl Replayed {
-    fn new() -> Result<Self, Error> {
-        Ok(Self { db: open::in_memory()?, unsaid: BTreeSet::new() })
-    }
-
-    fn perform(&mut self, tenant: &TenantId, bytes: &[u8]) -> Result<(), Error> {
-        let Ok(Entry { at, event: Event::Act(act) }) = Entry::from_bytes(bytes) else { return Ok(()) };
-        match &act.change {
-            Change::GrantsSet { agent, carry: None, .. } => {
-                self.unsaid.insert((tenant.to_string(), agent.to_string()));
-            }
-            Change::AgentDeleted { name } => {
-                self.unsaid.remove(&(tenant.to_string(), name.to_string()));
-            }
-            _ => {}
-        }
-        Ok(acts::perform(&self.db, tenant, at, &act)?)
-    }
-
-    fn compare(&self, snapshot: &Connection, audit: &mut Audit) -> Result<(), Error> {
-        for table in CATALOG {
-            let (mut there, said) = (rows(snapshot, table)?, rows(&self.db, table)?);
-            let mut differing = Vec::new();
-            for (place, row) in said {
-                match there.remove(&place) {
-                    Some(found) if found == row => {}
-                    Some(_) => differing.push((place, "is not what the ledger says")),
-                    None => differing.push((place, "is missing, and is in the ledger")),
-                }
-            }
-            differing.extend(there.into_keys().map(|place| (place, "is in no act of the ledger")));
-            differing.retain(|((tenant, agent), _)| {
-                table != "grants"
-                    || !self.unsaid.contains(&(tenant.clone(), agent.split(' ').next().unwrap_or_default().into()))
-            });
-            let more = differing.len().saturating_sub(MOST_ROWS);
-            for ((of, name), what) in differing.into_iter().take(MOST_ROWS) {
-                let what = format!("in `{table}`, `{}` {what}", if name.is_empty() { &of } else { &name });
-                let tenant = tenant(of).unwrap_or_else(|_| TenantId::host());
-                audit.damage.push(Damage { tenant: Some(tenant), run: Some(RunId::ledger()), seq: None, what });
-            }
-            if more > 0 {
-                let what = format!("in `{table}`, {more} more rows are not what the ledger says");
-                audit.damage.push(Damage {
-                    tenant: Some(TenantId::host()),
-                    run: Some(RunId::ledger()),
-                    seq: None,
-                    what,
-                });
-            }
-        }
-        Ok(())
-    }
-}
-
-/// A table's rows by whose they are and what names them.
-fn rows(db: &Connection, table: &str) -> Result<BTreeMap<(String, String), Vec<Value>>, Error> {
-    let place = match table {
-        "tenants" => "name, ''",
-        "ceilings" => "tenant, ''",
-        "keys" => "tenant, id",
-        "agents" => "tenant, name || ' sha256:' || lower(hex(digest))",
-        "grants" => "tenant, agent || ' sha256:' || lower(hex(digest))",
-        "sessions" | "triggers" => "tenant, id",
-        "schedules" => "tenant, workflow || '/' || number",
-        _ => "tenant, name",
-    };
-    // What became of a schedule's ticks, of a session's turns, and of events is in no act.
-    let said = match table {
-        "sessions" => "by_key, opened_at, settings",
-        "triggers" => "digest, settings, by_key, paused_at, paused_by, paused_why",
-        "schedules" => "digest, timing, by_key, paused_at, paused_by, paused_why",
-        _ => "*",
-    };
-    let sql = format!("select {place}, {said} from {table}");
-    let read = |row: &Row<'_>| {
-        let values = (2..row.as_ref().column_count()).map(|column| row.get(column)).collect::<Result<_, _>>()?;
-        Ok(((row.get(0)?, row.get(1)?), values))
-    };
-    Ok(all(db, &sql, [], read)?.into_iter().collect())
 }

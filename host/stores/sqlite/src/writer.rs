@@ -8,6 +8,9 @@
 //! - What a tenant may not have on disk any more, or what there is no room for, is refused with nothing of it written.
 //! - A barrier is answered after a synced commit that carries everything before it. Commits without one are not synced;
 //!   they are synced soon.
+//!
+//! `order`: what is handed to it; `known`: what it knows of the record without reading it; `part`: one part of a group, judged and written;
+//! `tail`: the log's end, and who is told of it; `sweep`: what has expired.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -252,6 +255,7 @@ impl Writer {
         self.known.deleted.iter_mut().for_each(|known| known.extend(deleted.iter().cloned()));
         for tenant in &gone {
             self.known.forget(tenant);
+            self.tail.revisions.forget(tenant);
             self.bounds = Bounds::default();
         }
         let written = parts.iter().zip(&refused).filter(|(_, refused)| refused.is_none());

@@ -42,7 +42,7 @@ async fn make(record: &Record, name: &str) {
 /// Something in every table, and in some more than goes at once.
 async fn furnish(record: &Record, of: &str) {
     let (name, barrier) = (tenant(of), Durability::Barrier);
-    let next = || record.next_revision();
+    let next = || record.next_revision(&tenant("acme"));
     let key = Key {
         id: format!("{:a>12}", &of[..1]).parse().unwrap(),
         tenant: name.clone(),

@@ -103,7 +103,7 @@ async fn what_is_counted_is_what_there_is() {
     let dir = tempfile::tempdir().unwrap();
     let (acme, record) = (tenant("acme"), open(dir.path(), u64::MAX).await);
     let mut owner = Owner::new("acme", 1);
-    let next = || record.next_revision();
+    let next = || record.next_revision(&tenant("acme"));
     let note = |id: &str, text: String| {
         let metadata = [("lang".to_owned(), "en".to_owned())].into();
         Delta::NoteKept(Note { id: id.into(), text, metadata, revision: next(), kept_at: at(1) })
@@ -255,7 +255,7 @@ async fn what_is_counted_is_what_there_is_after_any_work() {
 /// Something that a tenant's could do.
 async fn random_work(record: &Record, of: &TenantId, number: u64, random: &mut StdRng) -> Result<(), StoreError> {
     let some = |random: &mut StdRng, most: usize| vec![7; random.random_range(0..most)];
-    let next = || record.next_revision();
+    let next = || record.next_revision(&tenant("acme"));
     let key = format!("k{}", random.random_range(0..6));
     // Few, so that some are there already: their first entry breaks the group.
     let mut owner = Owner::new(of.as_str(), random.random_range(0..200));
@@ -311,7 +311,8 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     let dir = tempfile::tempdir().unwrap();
     let (acme, record) = (tenant("acme"), open(dir.path(), 2 * MIB as u64).await);
     let mut owner = Owner::new("acme", 1);
-    let value = |n: u64| put(&Drawer::Global, &format!("k{n}"), record.next_revision(), vec![0; MIB / 8]);
+    let value =
+        |n: u64| put(&Drawer::Global, &format!("k{n}"), record.next_revision(&tenant("acme")), vec![0; MIB / 8]);
     let mut written = 0;
     let refused = loop {
         let before = owner.clone();
@@ -336,7 +337,8 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
         number += 1;
     }
     let before = used(&record, &acme).await;
-    let letter = Owner::new("acme", 50_000).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
+    let letter =
+        Owner::new("acme", 50_000).change(vec![sent(topic("news"), record.next_revision(&tenant("acme")).0, "x")]);
     assert_eq!(write(&record, letter).await.unwrap_err().kind, Kind::OverQuota);
     let put_workflow = Change::WorkflowPut {
         name: "w".parse().unwrap(),
@@ -356,7 +358,7 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     let claimed = Entry { at: at(9), event: Event::RunClaimed { epoch: Epoch(2) } };
     write(&record, Owner::claim(&owner.row).write(vec![claimed])).await.unwrap();
     let ceiling = Ceiling { disk: Some(ByteSize::mib(3)), ..Ceiling::default() };
-    let deletion = Delta::Memory(delete(&Drawer::Global, "k0", record.next_revision()));
+    let deletion = Delta::Memory(delete(&Drawer::Global, "k0", record.next_revision(&tenant("acme"))));
     let context = Change::Context { call: "memory.delete".into(), about: "k0".into(), request: Digest([0; 32]) };
     let changes = ltmc_ports::Changes::blind(vec![deletion]);
     record.act_with(&acme, at(2), act(context), changes).await.unwrap();
@@ -372,9 +374,12 @@ async fn who_has_all_that_it_may_have_is_refused_and_nobody_else_is() {
     let record = open(dir.path(), 2 * MIB as u64).await;
     let mut more = Owner::new("acme", 70_000);
     let mut count = 0;
-    while write(&record, more.remember(vec![put(&Drawer::Global, "z", record.next_revision(), vec![0; MIB / 8])]))
-        .await
-        .is_ok()
+    while write(
+        &record,
+        more.remember(vec![put(&Drawer::Global, "z", record.next_revision(&tenant("acme")), vec![0; MIB / 8])]),
+    )
+    .await
+    .is_ok()
     {
         count += 1;
         assert!(count < 20);
@@ -466,8 +471,9 @@ async fn a_flood_of_one_tenant_throws_away_its_own_rows_alone() {
     let dir = tempfile::tempdir().unwrap();
     let (acme, beta, record) = (tenant("acme"), tenant("beta"), open(dir.path(), u64::MAX).await);
     let topic_of_news = || Interest::Topic("news".parse().unwrap());
-    let news =
-        |of: &str, number: u64| Owner::new(of, number).change(vec![sent(topic("news"), record.next_revision().0, "x")]);
+    let news = |of: &str, number: u64| {
+        Owner::new(of, number).change(vec![sent(topic("news"), record.next_revision(&tenant("acme")).0, "x")])
+    };
     for number in 0..5 {
         write(&record, news("beta", number)).await.unwrap();
     }
@@ -503,7 +509,7 @@ async fn a_flood_of_one_tenant_throws_away_its_own_rows_alone() {
     let dir = tempfile::tempdir().unwrap();
     let record = open(dir.path(), 4 * MIB as u64).await;
     for number in 0..20 {
-        let change = put(&Drawer::Global, "same", record.next_revision(), vec![0; MIB / 8]);
+        let change = put(&Drawer::Global, "same", record.next_revision(&tenant("acme")), vec![0; MIB / 8]);
         write(&record, Owner::new("acme", number).remember(vec![change])).await.unwrap();
         record.trim_shares(1_000, record.ends().borrow().durable, 100).await.unwrap();
     }

@@ -151,7 +151,7 @@ async fn a_full_disk_leaves_nothing_half_written() {
     let mut written = 0;
     let error = loop {
         let mut owner = Owner::new("acme", 100 + written);
-        let change = put(&Drawer::Global, &format!("{written}"), record.next_revision(), vec![7; 4_000]);
+        let change = put(&Drawer::Global, &format!("{written}"), record.next_revision(&tenant("acme")), vec![7; 4_000]);
         match record.append(owner.remember(vec![change]), Durability::Barrier).await {
             Ok(()) => written += 1,
             Err(error) => break error,
@@ -179,7 +179,7 @@ async fn what_is_lazy_is_durable_soon() {
     let mut ends = record.ends();
     let mut owner = Owner::new("acme", 1);
     for round in 0..3 {
-        let change = put(&Drawer::Global, "k", record.next_revision(), vec![round]);
+        let change = put(&Drawer::Global, "k", record.next_revision(&tenant("acme")), vec![round]);
         record.append(owner.remember(vec![change]), Durability::Lazy).await.unwrap();
         let visible = ends.borrow_and_update().visible;
         let soon = ends.wait_for(|ends| ends.durable >= visible);
@@ -214,7 +214,7 @@ async fn a_flood_of_large_values_holds_up_nobody_elses_small_ones() {
     let record = Record::open(OpenOptions::new(dir.path())).await.unwrap();
     let mut flood = Vec::new();
     for number in 0..30 {
-        let put = put(&Drawer::Global, "large", record.next_revision(), vec![7; 4 << 20]);
+        let put = put(&Drawer::Global, "large", record.next_revision(&tenant("acme")), vec![7; 4 << 20]);
         flood.push(record.hand_over(Owner::new("acme", number).remember(vec![put]), Durability::Lazy).await);
     }
     let written = |flood: &mut Vec<_>| {

@@ -24,7 +24,7 @@ async fn what_a_tenant_has_no_room_for_is_left_out_whole_and_the_rest_is_kept() 
     let dir = tempfile::tempdir().unwrap();
     let record = Record::open(OpenOptions { quota: u64::MAX, ..OpenOptions::new(dir.path()) }).await.unwrap();
     let (acme, embedder) = (tenant("acme"), EmbedderId { name: "test".into(), dimensions: 256 });
-    let notes = ["a", "b", "c", "d"].map(|id| (id, record.next_revision()));
+    let notes = ["a", "b", "c", "d"].map(|id| (id, record.next_revision(&tenant("acme"))));
     let kept = notes.map(|(id, revision)| {
         Delta::NoteKept(Note {
             id: id.into(),

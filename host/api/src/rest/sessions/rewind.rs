@@ -1,14 +1,14 @@
 //! Sessions, taken back to a turn, or forked there.
 
 use axum::extract::State;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::IntoResponse as _;
 use ltmc_model::SessionId;
 use ltmc_policy::Action;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{Session, titled};
+use super::{Session, once, titled};
 use crate::app::{Answer, Api};
 use crate::extract::{At, By, Document, Json};
 use crate::problem::Problem;
@@ -103,7 +103,10 @@ impl Document for ForkAt {
 /// later in the one that is forked is nothing of the new one. Who may say something in the session may.
 #[utoipa::path(
     post, path = "/v1/sessions/{id}/fork", tag = "sessions", request_body = ForkAt,
-    params(("id" = String, Path, description = "The session")),
+    params(
+        ("id" = String, Path, description = "The session"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 255 visible ASCII characters. The same key and request are the same session"),
+    ),
     extensions(("x-ltmc-role" = json!(["admin", "author", "caller"])), ("x-ltmc-codes" = json!(["bad-json", "invalid", "conflict"]))),
     responses((status = 201, description = "It is open", body = Session, headers(("Location" = String, description = "The new session")))),
 )]
@@ -111,9 +114,12 @@ pub(super) async fn fork(
     State(api): State<Api>,
     By(caller): By,
     At(id): At<SessionId>,
+    sent: HeaderMap,
     Json(ForkAt { at, title }): Json<ForkAt>,
 ) -> Answer {
-    let session = api.sessions.fork(&caller, &id, at, titled(title)?).await?;
+    let title = titled(title)?;
+    let request = once(&sent, "fork", &(&id, at, &title))?;
+    let session = api.sessions.fork(&caller, &id, at, title, request).await?;
     let location = HeaderValue::try_from(format!("/v1/sessions/{}", session.id)).map_err(Problem::internal)?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], axum::Json(Session::of(session, api.clock.now())))
         .into_response())

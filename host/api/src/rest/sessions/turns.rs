@@ -32,7 +32,7 @@ const PAGE_BYTES: usize = 1 << 20;
 /// A turn: what was said, and what was answered.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
-struct Turn {
+pub(super) struct Turn {
     /// Its number, from 1 on.
     number: u32,
     /// `queued`, `active` or `over`.
@@ -61,6 +61,12 @@ struct Turn {
     error: Option<Failure>,
     /// How the conversation was handed on in it, in order.
     hand_offs: Vec<TurnHandOff>,
+    /// The agent that a person handed the conversation to before it.
+    #[schema(value_type = Option<String>, required)]
+    handed_over: Option<AgentName>,
+    /// The agent that answered, of one that is over: who held the conversation at its end, or who answers here.
+    #[schema(value_type = Option<String>, required)]
+    answered_by: Option<AgentName>,
     /// Whether the session was taken back to before it: it is no part of the conversation any more.
     undone: bool,
 }
@@ -81,7 +87,12 @@ struct TurnHandOff {
 }
 
 impl From<TurnView> for Turn {
-    fn from(TurnView { turn, at, input, state, result, hand_offs }: TurnView) -> Self {
+    fn from(TurnView { turn, at, input, state, result, hand_offs, first }: TurnView) -> Self {
+        let given = turn.holder.as_ref().filter(|holder| holder.run.is_none() && holder.since == turn.number);
+        let handed_over = given.map(|holder| holder.agent.clone());
+        let last = hand_offs.last().map(|one| one.to.clone());
+        let answered_by = last.or(first).filter(|_| result.as_ref().is_some_and(std::result::Result::is_ok));
+
         let hand_off = |one: HandedOff| TurnHandOff { from: one.from, to: one.to, reason: one.reason, back: one.back };
         let hand_offs = hand_offs.into_iter().map(hand_off).collect();
         let (output, error) = match result {
@@ -100,6 +111,8 @@ impl From<TurnView> for Turn {
             output,
             error,
             hand_offs,
+            handed_over,
+            answered_by,
             undone: turn.undone,
         }
     }
@@ -222,7 +235,7 @@ pub(super) async fn history(
     room.json(&Page { items: found.into_iter().map(Turn::from).collect::<Vec<_>>(), next })
 }
 
-async fn next(api: &Api, caller: &Caller, id: &SessionId, after: u32) -> Result<Option<TurnView>> {
+pub(super) async fn next(api: &Api, caller: &Caller, id: &SessionId, after: u32) -> Result<Option<TurnView>> {
     Ok(api.sessions.history(caller, id, after, 1).await?.into_iter().next())
 }
 

@@ -31,6 +31,17 @@ pub struct Asked<'a> {
     pub expected: Option<u64>,
 }
 
+/// What an event comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Came {
+    /// To this state.
+    To(Current),
+    /// To nothing.
+    Ignored,
+    /// It is to be given again after the next transition.
+    Deferred,
+}
+
 /// The rule by which something was refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -48,6 +59,8 @@ pub enum Rule {
     Final,
     /// The data, or the patch, is too large.
     Size,
+    /// As many events are deferred as may be.
+    Deferred,
     /// The state is not one that the declaration knows.
     State,
     /// The state is of a newer version than the agent that asks.
@@ -67,6 +80,7 @@ impl Rule {
             Self::Revision => "revision",
             Self::Final => "final",
             Self::Size => "size",
+            Self::Deferred => "deferred",
             Self::State => "state",
             Self::Version => "version",
             Self::Quarantined => "quarantined",
@@ -117,13 +131,19 @@ impl Declaration {
         Some((current.since_ms.saturating_add(*lasts), to))
     }
 
+    /// What comes next by time alone, where it has come by now.
+    pub fn ended(&self, current: &Current, now_ms: u64) -> Option<Current> {
+        let (at, to) = self.due(current).filter(|(at, _)| *at <= now_ms)?;
+        Some(Current { state: to.to_owned(), data: current.data.clone(), since_ms: at })
+    }
+
     /// What has become of it by now, with time alone.
     pub fn lapsed(&self, mut current: Current, now_ms: u64) -> Current {
         // No ring of them is declared.
         for _ in 0..=self.states.len() {
-            match self.due(&current) {
-                Some((at, to)) if at <= now_ms => current = Current { state: to.to_owned(), since_ms: at, ..current },
-                _ => break,
+            match self.ended(&current, now_ms) {
+                Some(next) => current = next,
+                None => break,
             }
         }
         current
@@ -153,7 +173,7 @@ impl Declaration {
         })
     }
 
-    /// What an event makes of a state at this revision; none: the event is ignored.
+    /// What an event makes of a state at this revision.
     ///
     /// # Errors
     /// The rule by which it is refused.
@@ -163,11 +183,20 @@ impl Declaration {
         revision: u64,
         asked: &Asked<'_>,
         now_ms: u64,
-    ) -> Result<Option<Current>, Refused> {
+    ) -> Result<Came, Refused> {
         if let Some(expected) = asked.expected.filter(|expected| *expected != revision) {
             let message = format!("the state is at revision {revision}, not {expected}");
             return Err(Refused::new(Rule::Revision, message));
         }
+        Ok(match (self.moved(current, asked, now_ms)?, self.unhandled) {
+            (Some(next), _) => Came::To(next),
+            (None, Unhandled::Defer) => Came::Deferred,
+            (None, Unhandled::Reject | Unhandled::Ignore) => Came::Ignored,
+        })
+    }
+
+    /// The state that an event leads to; none: the state does nothing with it, and that is well.
+    pub(super) fn moved(&self, current: &Current, asked: &Asked<'_>, now_ms: u64) -> Result<Option<Current>, Refused> {
         let Some(to) = self.taken(current, asked)? else { return Ok(None) };
         let data = patched(current.data.clone(), asked.patch.clone());
         let next = Current { state: to.to_owned(), data, since_ms: now_ms };
@@ -186,6 +215,10 @@ impl Declaration {
             }
             if self.states.get(state).is_some_and(|lasts| lasts.is_final) {
                 return Err(Refused::new(Rule::Final, format!("`{state}` is final: `{event}` leads nowhere")));
+            }
+            // What no state has a transition for would wait for ever.
+            if self.unhandled == Unhandled::Defer && self.transitions.iter().any(|way| way.on == asked.event) {
+                return Ok(None);
             }
             let message = match self.events(state) {
                 events if events.is_empty() => {

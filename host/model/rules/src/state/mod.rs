@@ -4,7 +4,8 @@
 //! what a transition makes of a state ([`Declaration::transition`]) depends on nothing but the two. Of several transitions that an event
 //! may take exactly one must hold: none is preferred. A JSON Schema is judged by whoever has a judge, after all of this.
 //!
-//! - `read`: from JSON to a declaration; `check`: what is wrong with it as a whole; `machine`: what events make of a state
+//! - `read`: from JSON to a declaration; `check`: what is wrong with it as a whole; `machine`: what events make of a state; `later`: events
+//!   that come too early, and are given again
 
 use std::collections::BTreeMap;
 
@@ -13,11 +14,13 @@ use serde_json::Value;
 use crate::condition::Condition;
 
 mod check;
+mod later;
 mod machine;
 mod pick;
 mod read;
 
-pub use machine::{Asked, Current, Refused, Rule, patch};
+pub use later::Deferred;
+pub use machine::{Asked, Came, Current, Refused, Rule, patch};
 pub use pick::{Pick, Source};
 
 /// Bytes of a state's data, as JSON, and of a patch.
@@ -28,6 +31,8 @@ pub const MAX_STATES: usize = 64;
 pub const MAX_TRANSITIONS: usize = 256;
 /// Invariants of a declaration.
 pub const MAX_INVARIANTS: usize = 64;
+/// Events that are deferred at once.
+pub const MAX_DEFERRED: usize = 32;
 /// Bytes of the name of a state or an event.
 pub const MAX_NAME: usize = 64;
 /// The shortest and the longest time that a state lasts at most, in milliseconds: a second, a year.
@@ -73,8 +78,19 @@ pub enum Per {
 pub struct Lasts {
     /// After how many milliseconds it ends by itself, and what comes then.
     pub timeout: Option<(u64, String)>,
+    /// What is published when it ends by itself.
+    pub emits: Option<Emits>,
     /// Whether nothing comes after it.
     pub is_final: bool,
+}
+
+/// An event that is published to a topic when a state ends by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emits {
+    /// The topic's name.
+    pub topic: String,
+    /// The event's type.
+    pub kind: String,
 }
 
 /// From one state to another.
@@ -98,6 +114,8 @@ pub enum Unhandled {
     Reject,
     /// Nothing: the state stays as it is.
     Ignore,
+    /// It is kept, and given again after the next transition.
+    Defer,
 }
 
 /// How a state of the version before becomes one of this.

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use super::{
-    Declaration, Lasts, MAX_INVARIANTS, MAX_NAME, MAX_STATES, MAX_TRANSITIONS, Migrate, Per, Pick, TIMEOUTS,
+    Declaration, Emits, Lasts, MAX_INVARIANTS, MAX_NAME, MAX_STATES, MAX_TRANSITIONS, Migrate, Per, Pick, TIMEOUTS,
     Transition, Unhandled, is_name,
 };
-use crate::Name;
 use crate::condition::{self, Condition};
 use crate::merge::kind;
+use crate::message::MAX_ATTRIBUTE;
+use crate::{Name, is_printable};
 
 /// Of so many faults each is said.
 const MAX_FAULTS: usize = 50;
@@ -136,11 +137,8 @@ impl Reader {
         let transitions = all.iter().enumerate().filter_map(|(at, one)| self.transition(at, one)).collect();
         let all = self.list(fields, "invariants", MAX_INVARIANTS);
         let invariants = all.iter().enumerate().filter_map(|(at, one)| self.invariant(at, one)).collect();
-        let unhandled = match fields.get("unhandled").and_then(Value::as_str) {
-            Some("defer") => self.fault("`unhandled: defer` is not there yet: take `reject` or `ignore`"),
-            _ => self.word(fields, "unhandled", &[("reject", Unhandled::Reject), ("ignore", Unhandled::Ignore)]),
-        };
-        let unhandled = unhandled.unwrap_or_default();
+        let words = [("reject", Unhandled::Reject), ("ignore", Unhandled::Ignore), ("defer", Unhandled::Defer)];
+        let unhandled = self.word(fields, "unhandled", &words).unwrap_or_default();
         let migrate = fields.get("migrate").and_then(|migrate| self.migrate(migrate));
         let (version, initial, states) = (version?, initial?, states?);
         Some(Declaration { version, initial, data, per, schema, states, transitions, invariants, unhandled, migrate })
@@ -170,7 +168,7 @@ impl Reader {
 
     fn lasts(&mut self, name: &str, value: &Value) -> Option<Lasts> {
         let at = format!("state `{name}`");
-        let fields = self.fields(value, &at, &["timeout", "to", "final"])?;
+        let fields = self.fields(value, &at, &["timeout", "to", "emit", "final"])?;
         let is_final = match fields.get("final") {
             None => false,
             Some(Value::Bool(is_final)) => *is_final,
@@ -188,7 +186,27 @@ impl Reader {
                 span.zip(self.name(fields, &at, "to"))
             }
         };
-        Some(Lasts { timeout, is_final })
+        let emits = fields.get("emit").and_then(|emit| self.emits(&at, emit));
+        if timeout.is_none() && fields.contains_key("emit") {
+            self.faults
+                .push(format!("{at}: `emit` says what is published at the end of its `timeout`, which is missing"));
+        }
+        Some(Lasts { timeout, emits, is_final })
+    }
+
+    fn emits(&mut self, at: &str, value: &Value) -> Option<Emits> {
+        let at = format!("{at}: `emit`");
+        let fields = self.fields(value, &at, &["topic", "type"])?;
+        let text = |field: &str| fields.get(field).and_then(Value::as_str);
+        let topic = text("topic").filter(|topic| (Name::TOPIC.fits)(topic));
+        if topic.is_none() {
+            self.faults.push(format!("{at}: `topic` is {}", Name::TOPIC.rule));
+        }
+        let kind = text("type").filter(|kind| is_printable(kind, MAX_ATTRIBUTE));
+        if kind.is_none() {
+            self.faults.push(format!("{at}: `type` is 1 to {MAX_ATTRIBUTE} bytes without control characters"));
+        }
+        Some(Emits { topic: topic?.to_owned(), kind: kind?.to_owned() })
     }
 
     fn transition(&mut self, number: usize, value: &Value) -> Option<Transition> {

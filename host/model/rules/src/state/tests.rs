@@ -31,7 +31,7 @@ fn with(change: impl FnOnce(&mut Value)) -> Vec<String> {
 fn every_fault_of_a_declaration_is_named() {
     Declaration::read(&order()).unwrap();
     type Change = fn(&mut Value);
-    let wrong: [(Change, &str); 19] = [
+    let wrong: [(Change, &str); 22] = [
         (|d| d["initial"] = json!("idel"), "`initial`: there is no state `idel`"),
         (|d| d["states"]["lost"] = json!({"final": true}), "state `lost` is never reached from `idle`"),
         (|d| d["transitions"].as_array_mut().unwrap().truncate(3), "state `failed` is a dead end"),
@@ -46,7 +46,10 @@ fn every_fault_of_a_declaration_is_named() {
         (|d| d["transitions"][1]["when"] = json!({"pick": "$.input.x", "exists": true}), "is no pick of a state"),
         (|d| d["transitions"][1]["when"] = json!({"pick": "$.state.x", "is": 1}), "`is` is no test"),
         (|d| d["data"]["total"] = json!(-1), "what it begins with does not hold: invariant 1"),
-        (|d| d["unhandled"] = json!("defer"), "`unhandled: defer` is not there yet"),
+        (|d| d["unhandled"] = json!("drop"), "`unhandled` is one of reject, ignore, defer"),
+        (|d| d["states"]["idle"]["emit"] = json!({"topic": "t", "type": "x"}), "`emit` says what is published"),
+        (|d| d["states"]["working"]["emit"] = json!({"topic": "T", "type": "x"}), "`topic` is 1 to 128"),
+        (|d| d["states"]["working"]["emit"] = json!({"topic": "t", "type": ""}), "`type` is 1 to"),
         (|d| d["migrate"] = json!({"from": 1, "agent": "m"}), "`migrate` leads from version 1 to 1"),
         (|d| d["version"] = json!(0), "`version` is a whole number from 1 on"),
         (|d| d["colour"] = json!("red"), "an unknown field `colour`"),
@@ -74,14 +77,14 @@ fn current(state: &str, total: i64) -> Current {
     Current { state: state.to_owned(), data: json!({"total": total}), since_ms: 5 }
 }
 
-fn asked(declaration: &Declaration, from: &Current, event: &str, patch: &Value) -> Result<Option<Current>, Rule> {
+fn asked(declaration: &Declaration, from: &Current, event: &str, patch: &Value) -> Result<Came, Rule> {
     declaration.transition(from, 7, &Asked { event, patch, expected: None }, 9).map_err(|refused| refused.rule)
 }
 
 #[test]
 fn an_event_takes_one_way_or_is_refused_by_the_rule_that_it_is_against() {
     let declaration = Declaration::read(&order()).unwrap();
-    let moved = |state: &str, total| Ok(Some(Current { since_ms: 9, ..current(state, total) }));
+    let moved = |state: &str, total| Ok(Came::To(Current { since_ms: 9, ..current(state, total) }));
     let (idle, working) = (current("idle", 1), current("working", 1));
     assert_eq!(asked(&declaration, &idle, "start", &json!({})), moved("working", 1));
     assert_eq!(asked(&declaration, &working, "finish", &json!({"total": 2})), moved("done", 2));
@@ -99,10 +102,54 @@ fn an_event_takes_one_way_or_is_refused_by_the_rule_that_it_is_against() {
     value["unhandled"] = json!("ignore");
     value["transitions"][2]["when"] = json!({"pick": "$.event.total", "at-least": 5});
     let declaration = Declaration::read(&value).unwrap();
-    assert_eq!(asked(&declaration, &idle, "finish", &json!({})), Ok(None));
-    assert_eq!(asked(&declaration, &current("done", 1), "start", &json!({})), Ok(None));
+    assert_eq!(asked(&declaration, &idle, "finish", &json!({})), Ok(Came::Ignored));
+    assert_eq!(asked(&declaration, &current("done", 1), "start", &json!({})), Ok(Came::Ignored));
     assert_eq!(asked(&declaration, &working, "finish", &json!({})), Err(Rule::Guard), "none holds");
     assert_eq!(asked(&declaration, &working, "finish", &json!({"total": 5})), Err(Rule::Guard), "both hold");
+}
+
+#[test]
+fn what_comes_too_early_waits_and_is_given_once() {
+    let mut value = order();
+    value["unhandled"] = json!("defer");
+    let declaration = Declaration::read(&value).unwrap();
+    let (idle, nothing) = (current("idle", 1), json!({}));
+    let wanted = |event: &'static str, patch: &'static str| (event, serde_json::from_str::<Value>(patch).unwrap());
+    let mut waiting = Vec::new();
+    for (event, patch) in
+        [wanted("finish", r#"{"total":-1}"#), wanted("reset", "{}"), wanted("finish", r#"{"total":9}"#)]
+    {
+        assert_eq!(asked(&declaration, &idle, event, &patch), Ok(Came::Deferred));
+        Deferred::push(&mut waiting, &Asked { event, patch: &patch, expected: None }).unwrap();
+    }
+    assert_eq!(asked(&declaration, &idle, "never", &nothing), Err(Rule::NoTransition), "no state has that");
+    assert_eq!(asked(&declaration, &current("done", 1), "start", &nothing), Err(Rule::Final));
+    assert_eq!(declaration.recalled(&idle, &mut waiting, 9), None, "it is too early still");
+    let working = current("working", 1);
+    let (one, came) = declaration.recalled(&working, &mut waiting, 9).unwrap();
+    assert_eq!((one.event.as_str(), came.unwrap_err().rule, waiting.len()), ("finish", Rule::Invariant, 2));
+    let (_, came) = declaration.recalled(&working, &mut waiting, 9).unwrap();
+    let done = came.unwrap();
+    assert_eq!(
+        (&done, waiting.len()),
+        (&Current { since_ms: 9, ..current("done", 9) }, 1),
+        "`reset` waits for `failed`"
+    );
+    let (one, came) = declaration.recalled(&done, &mut waiting, 9).unwrap();
+    assert_eq!((one.event.as_str(), came.unwrap_err().rule), ("reset", Rule::Final), "nothing comes after it");
+    assert_eq!(declaration.recalled(&done, &mut waiting, 9), None);
+
+    let push = |waiting: &mut Vec<Deferred>, patch: &Value| {
+        Deferred::push(waiting, &Asked { event: "finish", patch, expected: None }).map_err(|refused| refused.rule)
+    };
+    for _ in 0..MAX_DEFERRED {
+        push(&mut waiting, &nothing).unwrap();
+    }
+    assert_eq!(push(&mut waiting, &nothing), Err(Rule::Deferred));
+    let half = json!({"text": "x".repeat(MAX_DATA / 2)});
+    let mut waiting = Vec::new();
+    push(&mut waiting, &half).unwrap();
+    assert_eq!(push(&mut waiting, &half), Err(Rule::Deferred), "these are too many bytes");
 }
 
 #[test]

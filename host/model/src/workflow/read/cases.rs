@@ -320,8 +320,11 @@ impl Reader {
                 self.fault(tree.place, format!("{what} puts nothing into memory: agents do"));
                 return None;
             }
-            if matches!(answer.gives, Gives::Violations(_)) {
-                self.fault(tree.place, format!("{what} gives `output` or `text`: it does not judge"));
+            if matches!(answer.gives, Gives::Violations(_) | Gives::HandsOff { .. }) {
+                self.fault(
+                    tree.place,
+                    format!("{what} gives `output` or `text`: it neither judges nor hands anything on"),
+                );
                 return None;
             }
             Some(answer)
@@ -364,6 +367,7 @@ impl Reader {
                 let wrong = match &answer.gives {
                     Gives::Output(_) if !works => "`violations`: it judges; an empty list says that nothing is wrong",
                     Gives::Violations(_) if !judges => "`output` or `text`: it does not judge",
+                    Gives::HandsOff { .. } if !works => "`violations`: it judges, and holds no conversation",
                     _ => return Some(answer),
                 };
                 self.fault(tree.place, format!("agent `{name}` gives {wrong}"));
@@ -386,13 +390,30 @@ impl Reader {
         let puts = self.keys(&mut fields, "puts");
         let fail = fields.take("fail").map(|tree| self.failure(tree).map(Gives::Fail));
         let violations = fields.take("violations").map(|tree| self.violations(tree).map(Gives::Violations));
+        let hands_off = fields.take("hand-off").map(|tree| self.hands_off(tree));
         self.refuse_the_rest(fields, "an answer");
-        let mut given: Vec<Option<Gives>> = [output, text, fail, violations].into_iter().flatten().collect();
+        let given = [output, text, fail, violations, hands_off];
+        let mut given: Vec<Option<Gives>> = given.into_iter().flatten().collect();
         if given.len() != 1 {
-            self.fault(tree.place, "an answer has one of `output`, `text`, `fail` and `violations`");
+            self.fault(tree.place, "an answer has one of `output`, `text`, `fail`, `violations` and `hand-off`");
             return None;
         }
         Some(Answer { when, takes: takes.unwrap_or(Duration::ZERO), puts, gives: given.pop().flatten()? })
+    }
+
+    fn hands_off(&mut self, tree: &Tree) -> Option<Gives> {
+        let mut fields = self.object(tree, "`hand-off`")?;
+        let to = match fields.take("to") {
+            Some(tree) => self.parsed::<AgentName>(tree, "`to`"),
+            None => {
+                self.fault(tree.place, "`to` is missing: the agent that holds the conversation next");
+                None
+            }
+        };
+        let reason = fields.take("reason").and_then(|tree| self.text(tree, "`reason`"));
+        let passed = fields.take("passed").map(|tree| Payload::json(&tree.to_value()));
+        self.refuse_the_rest(fields, "`hand-off`");
+        Some(Gives::HandsOff { to: to?, reason: reason.unwrap_or_else(|| "as the case says".into()), passed })
     }
 
     /// Keys of the session's memory, each with a value.
@@ -418,6 +439,9 @@ impl Reader {
         let condition = self.condition(tree)?;
         if condition.picks().iter().any(|pick| pick.source != Source::Input) {
             self.fault(tree.place, "an answer's `when` looks at `$.input` alone: what the agent is given");
+        }
+        if !condition.schemas().is_empty() {
+            self.fault(tree.place, "an answer's `when` has no `json-schema`");
         }
         Some(condition)
     }

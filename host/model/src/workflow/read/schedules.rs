@@ -3,11 +3,11 @@
 use super::super::tree::{Kind, Tree};
 use super::super::{Heard, Schedule};
 use super::{Fields, Reader};
-use crate::WorkflowName;
 use crate::message::Topic;
 use crate::run::Target;
 use crate::schedule::{Cron, MAX_OF_A_DOCUMENT, Overlap, Timing, Zone};
 use crate::trigger::{Feed, MAX_AT_ONCE, OnPoison, Trigger, Watched};
+use crate::{Timestamp, WorkflowName};
 
 impl Reader {
     /// What starts the workflow of this name by itself.
@@ -117,9 +117,18 @@ impl Reader {
         let (least, most) = (Timing::LEAST_CATCH_UP, Timing::MOST_CATCH_UP);
         let catch_up = fields.take("catch-up");
         let catch_up = catch_up.map_or(Some(Timing::CATCH_UP), |tree| self.wait(tree, "`catch-up`", least, most));
+        let until = fields.take("until").map(|tree| self.parsed::<Timestamp>(tree, "`until`"));
         let input = fields.take("input").map(Tree::to_value);
         self.refuse_the_rest(fields, "a schedule");
-        Some(Schedule { timing: Timing::new(cron?, zone?, overlap?, catch_up?), input, place: tree.place })
+        let until = match until {
+            Some(None) => return None,
+            until => until.flatten(),
+        };
+        Some(Schedule {
+            timing: Timing::new(cron?, zone?, overlap?, catch_up?).ending(until),
+            input,
+            place: tree.place,
+        })
     }
 }
 

@@ -260,7 +260,7 @@ impl Reader {
     }
 
     fn test(&mut self, fields: &mut super::Fields<'_>, around: &Tree) -> Option<Test> {
-        let words = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists"];
+        let words = ["equals", "in", "less", "at-least", "prefix", "suffix", "exists", "json-schema"];
         let found: Vec<(&str, &Tree)> = words.iter().filter_map(|word| Some((*word, fields.take(word)?))).collect();
         let [(word, tree)] = found.as_slice() else {
             let message = format!("a condition with `pick` has one test: {}", words.join(", "));
@@ -275,6 +275,11 @@ impl Reader {
             ("prefix", Kind::Text(text)) => Some(Test::Prefix(text.clone())),
             ("suffix", Kind::Text(text)) => Some(Test::Suffix(text.clone())),
             ("exists", Kind::Bool(there)) => Some(Test::Exists(*there)),
+            ("json-schema", _) if self.scope.is_of_event => {
+                self.fault(tree.place, "`json-schema` is not asked of events: each that comes would be judged");
+                return None;
+            }
+            ("json-schema", Kind::Object(_) | Kind::Bool(_)) => Some(Test::Fits(tree.to_value())),
             _ => None,
         };
         if test.is_none() {
@@ -282,6 +287,7 @@ impl Reader {
                 "in" => "a list",
                 "less" | "at-least" => "a number",
                 "exists" => "true or false",
+                "json-schema" => "a JSON Schema: an object",
                 _ => "a text",
             };
             self.fault(tree.place, format!("`{word}` is {wanted}, this is {}", tree.describe()));

@@ -38,7 +38,7 @@ pub async fn a_chain_ends_with_the_hash_over_all_of_its_entries<F: Fixture>(fixt
     let of_acme = Head { tenant: acme.clone(), length: expected.length, hash: expected.head };
     assert_eq!(heads.iter().find(|head| head.tenant == acme), Some(&of_acme));
     // What becomes true by an entry is part of what is hashed, as the record keeps it; acts are in the same chain.
-    let change = put(&Drawer::Global, "k", store.next_revision(), "v");
+    let change = put(&Drawer::Global, "k", store.next_revision(&tenant("acme")), "v");
     store.append(one.remember(vec![change]), Durability::Lazy).await.unwrap();
     let change = Change::Context { call: "c".into(), about: "a".into(), request: Digest::of(b"") };
     store.act(&acme, at(2), Act { by: None, change }).await.unwrap();

@@ -346,7 +346,7 @@ pub async fn sixteen_who_decide_on_what_they_read_lose_nothing<F: Fixture>(fixtu
                     let there = store.get(&tenant("acme"), &Drawer::Global, "k", at(0)).await.unwrap();
                     let count: u64 =
                         there.as_ref().map_or(0, |item| std::str::from_utf8(&item.value).unwrap().parse().unwrap());
-                    let revision = store.next_revision();
+                    let revision = store.next_revision(&tenant("acme"));
                     let change = put(&Drawer::Global, "k", revision, (count + 1).to_string());
                     let expects = vec![key(there.map(|item| item.revision.0))];
                     let mut owner = Owner::new("acme", 1 + writer * 10_000 + round * 1_000 + try_);
@@ -368,7 +368,7 @@ pub async fn sixteen_who_decide_on_what_they_read_lose_nothing<F: Fixture>(fixtu
     let mut receipts = Vec::new();
     let mut before = found.revision;
     for number in 0..64 {
-        let revision = store.next_revision();
+        let revision = store.next_revision(&tenant("acme"));
         let change = Delta::Memory(put(&Drawer::Global, "k", revision, "x"));
         let mut owner = Owner::new("acme", 900_000 + number);
         receipts.push(store.hand_over(owner.expecting(vec![key(Some(before.0))], vec![change]), Lazy).await);

@@ -176,7 +176,7 @@ pub async fn nothing_of_a_refused_append_is_recorded<F: Fixture>(fixture: &F) {
     let mut owner = Owner::new("acme", 1);
     store.append(owner.append(1), Lazy).await.unwrap();
     let mut stranger = Owner::new("acme", 1);
-    let mut refused = stranger.remember(vec![put(&Drawer::Global, "k", store.next_revision(), "v")]);
+    let mut refused = stranger.remember(vec![put(&Drawer::Global, "k", store.next_revision(&tenant("acme")), "v")]);
     refused.idempotency = stranger.under("key", at(1_000)).idempotency;
     assert!(store.append(refused, Barrier).await.is_err());
     assert_eq!(store.get(&tenant("acme"), &Drawer::Global, "k", at(0)).await.unwrap(), None);
@@ -474,7 +474,7 @@ pub async fn many_at_once_are_all_there_and_the_chain_is_whole<F: Fixture>(fixtu
             let mut owner = Owner::new(if number % 2 == 0 { "acme" } else { "beta" }, number);
             let mut highest = Revision(0);
             for count in [1, 2, 3] {
-                let revision = store.next_revision();
+                let revision = store.next_revision(&tenant("acme"));
                 assert!(revision > highest);
                 highest = revision;
                 let mut append = owner.append(count);

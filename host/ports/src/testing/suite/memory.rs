@@ -1,7 +1,7 @@
 //! What every memory does.
 
-use ltmc_model::Revision;
 use ltmc_model::memory::Drawer;
+use ltmc_model::{Revision, TenantId};
 
 use super::Fixture;
 use crate::testing::sample::{Owner, at, delete, put, tenant};
@@ -15,12 +15,12 @@ pub async fn what_was_put_is_got_until_deleted<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     assert_eq!(store.get(&acme, &drawer, "k", at(0)).await.unwrap(), None);
-    let revision = store.next_revision();
+    let revision = store.next_revision(&tenant("acme"));
     store.append(owner.remember(vec![put(&drawer, "k", revision, &b"\0v\xff"[..])]), Barrier).await.unwrap();
     let store = fixture.crash(store).await;
     let item = store.get(&acme, &drawer, "k", at(0)).await.unwrap().unwrap();
     assert_eq!((item.key.as_str(), &item.value[..], item.revision), ("k", &b"\0v\xff"[..], revision));
-    store.append(owner.remember(vec![delete(&drawer, "k", store.next_revision())]), Lazy).await.unwrap();
+    store.append(owner.remember(vec![delete(&drawer, "k", store.next_revision(&tenant("acme")))]), Lazy).await.unwrap();
     assert_eq!(store.get(&acme, &drawer, "k", at(0)).await.unwrap(), None);
 }
 
@@ -28,7 +28,10 @@ pub async fn what_was_put_is_got_until_deleted<F: Fixture>(fixture: &F) {
 pub async fn a_value_may_be_empty<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
-    store.append(owner.remember(vec![put(&drawer, "k", store.next_revision(), "")]), Barrier).await.unwrap();
+    store
+        .append(owner.remember(vec![put(&drawer, "k", store.next_revision(&tenant("acme")), "")]), Barrier)
+        .await
+        .unwrap();
     let item = store.get(&acme, &drawer, "k", at(0)).await.unwrap().unwrap();
     assert!(item.value.is_empty());
 }
@@ -37,7 +40,7 @@ pub async fn a_value_may_be_empty<F: Fixture>(fixture: &F) {
 pub async fn the_last_change_of_an_append_counts<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
-    let next = || store.next_revision();
+    let next = || store.next_revision(&tenant("acme"));
     let changes = vec![
         put(&drawer, "a", next(), "1"),
         put(&drawer, "a", next(), "2"),
@@ -65,7 +68,10 @@ pub async fn drawers_and_tenants_never_meet<F: Fixture>(fixture: &F) {
         let mut owner = Owner::new(of, number as u64 + 1);
         for (index, drawer) in drawers.iter().enumerate() {
             let value = format!("{of} {index}");
-            store.append(owner.remember(vec![put(drawer, "k", store.next_revision(), value)]), Lazy).await.unwrap();
+            store
+                .append(owner.remember(vec![put(drawer, "k", store.next_revision(&tenant("acme")), value)]), Lazy)
+                .await
+                .unwrap();
         }
     }
     for of in ["acme", "beta"] {
@@ -85,7 +91,7 @@ pub async fn what_has_expired_is_not_there<F: Fixture>(fixture: &F) {
     // Later than any append of these tests: what has expired may be thrown away.
     let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(1_000_000_000)) });
     let change =
-        MemoryChange { drawer: drawer.clone(), key: "k".into(), revision: store.next_revision(), value, trail: None };
+        MemoryChange { drawer: drawer.clone(), key: "k".into(), revision: store.next_revision(&tenant("acme")), value, trail: None };
     store.append(owner.remember(vec![change]), Lazy).await.unwrap();
     let there = async |millis| store.get(&acme, &drawer, "k", at(millis)).await.unwrap().is_some();
     assert_eq!((there(999_999_999).await, there(1_000_000_000).await), (true, false));
@@ -98,7 +104,7 @@ pub async fn usage_counts_keys_and_values_of_the_tenant<F: Fixture>(fixture: &F)
     let store = fixture.fresh().await;
     let (acme, mut owner, mut other) = (tenant("acme"), Owner::new("acme", 1), Owner::new("beta", 2));
     assert_eq!(store.usage(&acme).await.unwrap(), 0);
-    let next = || store.next_revision();
+    let next = || store.next_revision(&tenant("acme"));
     let changes = vec![
         put(&Drawer::Global, "\u{e4}", next(), "12345"),
         put(&Drawer::Session("s".parse().unwrap()), "k", next(), "1"),
@@ -115,7 +121,7 @@ pub async fn lists_are_by_prefix_in_byte_order<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     let mut keys = ["a", "a/1", "a/10", "a/2", "aa", "b", "ä", "a%", "a_", "A", "\u{10ffff}"];
-    let changes = keys.iter().map(|key| put(&drawer, key, store.next_revision(), *key)).collect();
+    let changes = keys.iter().map(|key| put(&drawer, key, store.next_revision(&tenant("acme")), *key)).collect();
     store.append(owner.remember(changes), Lazy).await.unwrap();
     keys.sort_unstable();
     for prefix in ["", "a", "a/", "a%", "A", "ä", "\u{10ffff}", "z"] {
@@ -130,7 +136,8 @@ pub async fn lists_are_by_prefix_in_byte_order<F: Fixture>(fixture: &F) {
 pub async fn lists_are_paged_by_cursor<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
-    let changes = (0..150).map(|n| put(&drawer, &format!("k/{n:03}"), store.next_revision(), "v")).collect();
+    let changes =
+        (0..150).map(|n| put(&drawer, &format!("k/{n:03}"), store.next_revision(&tenant("acme")), "v")).collect();
     store.append(owner.remember(changes), Lazy).await.unwrap();
     for limit in [1, 7, 64, 75, 149, 150, 151] {
         let (mut found, mut cursor) = (Vec::new(), None);
@@ -152,7 +159,7 @@ pub async fn lists_are_bounded_in_bytes<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     for n in 0..6 {
-        let change = put(&drawer, &n.to_string(), store.next_revision(), vec![0; 1 << 20]);
+        let change = put(&drawer, &n.to_string(), store.next_revision(&tenant("acme")), vec![0; 1 << 20]);
         store.append(owner.remember(vec![change]), Lazy).await.unwrap();
     }
     let page = store.list(&acme, &drawer, "", None, 100, at(0)).await.unwrap();
@@ -166,7 +173,7 @@ pub async fn lists_see_what_is_not_on_disk_yet<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     for n in 0..20 {
-        let change = put(&drawer, &format!("{n:02}"), store.next_revision(), "v");
+        let change = put(&drawer, &format!("{n:02}"), store.next_revision(&tenant("acme")), "v");
         store.append(owner.remember(vec![change]), Lazy).await.unwrap();
         assert_eq!(store.list(&acme, &drawer, "", None, 100, at(0)).await.unwrap().items.len(), n + 1);
     }
@@ -178,13 +185,33 @@ pub async fn revisions_only_grow<F: Fixture>(fixture: &F) {
     let (drawer, mut owner) = (Drawer::Global, Owner::new("acme", 1));
     let mut highest = Revision(0);
     for _ in 0..3 {
-        let revision = store.next_revision();
+        let revision = store.next_revision(&tenant("acme"));
         assert!(revision > highest);
         highest = revision;
-        let changes = vec![put(&drawer, "k", revision, "v"), delete(&drawer, "k", store.next_revision())];
+        let changes =
+            vec![put(&drawer, "k", revision, "v"), delete(&drawer, "k", store.next_revision(&tenant("acme")))];
         store.append(owner.remember(changes), Barrier).await.unwrap();
         highest = highest.max(revision.next());
     }
     let store = fixture.crash(store).await;
-    assert!(store.next_revision() > highest, "a deleted entry's revision is not used again");
+    assert!(store.next_revision(&tenant("acme")) > highest, "a deleted entry's revision is not used again");
+}
+
+/// What others write, in what number ever, does not show in a tenant's revisions: not at once, and not after the record was opened again.
+pub async fn revisions_are_each_tenants_own<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let [acme, beta] = ["acme", "beta"].map(tenant);
+    let write = async |store: &F::Store, of: &TenantId, number: u64| {
+        let revision = store.next_revision(of);
+        let mut owner = Owner::new(of.as_str(), number);
+        store.append(owner.remember(vec![put(&Drawer::Global, "k", revision, "v")]), Barrier).await.unwrap();
+        revision.0
+    };
+    assert_eq!((write(&store, &acme, 1).await, write(&store, &beta, 2).await), (1, 1));
+    for number in 3..20 {
+        write(&store, &acme, number).await;
+    }
+    assert_eq!(write(&store, &beta, 20).await, 2, "as if nobody else were there");
+    let store = fixture.crash(store).await;
+    assert_eq!((write(&store, &acme, 21).await, write(&store, &beta, 22).await), (19, 3));
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use super::MemoryRecord;
 use crate::{
     Purge, ReadCascades, ReadCatalog, ReadChains, ReadJournal, ReadLog, ReadMemory, ReadQuestions, ReadSchedules,
-    ReadSessions, ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
+    ReadSessions, ReadStates, ReadTriggers, TakeUps, Waits, WriteCatalog, WriteJournal, WriteSchedules, WriteTriggers,
 };
 
 pub mod bus;
@@ -25,6 +25,7 @@ pub mod questions;
 pub mod record;
 pub mod schedules;
 pub mod sessions;
+pub mod states;
 pub mod triggers;
 pub mod vectors;
 pub mod waits;
@@ -45,6 +46,7 @@ pub trait Store:
     + WriteSchedules
     + ReadSchedules
     + ReadSessions
+    + ReadStates
     + ReadTriggers
     + ReadCascades
     + WriteTriggers
@@ -67,6 +69,7 @@ impl<S> Store for S where
         + WriteSchedules
         + ReadSchedules
         + ReadSessions
+        + ReadStates
         + ReadTriggers
         + ReadCascades
         + WriteTriggers
@@ -170,6 +173,7 @@ macro_rules! contract {
             lists_are_bounded_in_bytes
             lists_see_what_is_not_on_disk_yet
             revisions_only_grow
+            revisions_are_each_tenants_own
             usage_counts_keys_and_values_of_the_tenant
         }
         $crate::contract! { @port catalog, $fixture;
@@ -198,6 +202,9 @@ macro_rules! contract {
             schedules_stand_in_the_order_in_which_they_come
             a_tenant_has_so_many_schedules
         }
+        $crate::contract! { @port states, $fixture;
+            timers_follow_what_is_kept_of_states
+        }
         $crate::contract! { @port sessions, $fixture;
             turns_begin_one_after_the_other
             nobody_fills_a_session
@@ -209,6 +216,10 @@ macro_rules! contract {
             what_undoes_a_turn_may_come_late
             what_memory_held_after_a_turn_is_kept
             a_conversation_is_handed_on_by_the_turn_at_work_and_between_turns
+            a_session_is_summed_up_and_its_memory_archived
+            who_belongs_to_a_turn_that_is_undone_or_over_writes_no_memory
+            keys_come_and_go_in_a_session
+            sessions_of_two_tenants_by_one_name_are_two
             lists_of_sessions_obey_every_filter
             sessions_outlive_the_host
         }

@@ -53,13 +53,13 @@ fn workflow() -> Change {
 async fn furnished<S: Store>(store: &S, of: &str) -> Head {
     made(store, of).await;
     store.act(&tenant(of), at(2), act(workflow())).await.unwrap();
-    let next = || store.next_revision().0;
+    let next = || store.next_revision(&tenant("acme")).0;
     let mut owner = Owner::new(of, 1);
     store.append(owner.under("again", Timestamp::NEVER), Durability::Lazy).await.unwrap();
     let deltas = vec![sent(mailbox("echo"), next(), "a letter"), sent(topic("news"), next(), "an event")];
     store.append(owner.change(deltas), Durability::Lazy).await.unwrap();
     for number in 0..100 {
-        let change = put(&Drawer::Global, &format!("k{number}"), store.next_revision(), "value");
+        let change = put(&Drawer::Global, &format!("k{number}"), store.next_revision(&tenant("acme")), "value");
         store.append(owner.remember(vec![change]), Durability::Lazy).await.unwrap();
     }
     let mut asleep = Owner::new(of, 2).append(1);

@@ -42,7 +42,7 @@ where
     }
     let (mut owner, ends, mut seen) = (Owner::new("acme", 1), record.ends(), Position(0));
     for n in 0..3_000_u64 {
-        let change = put(&Drawer::Global, &n.to_string(), record.next_revision(), "x");
+        let change = put(&Drawer::Global, &n.to_string(), record.next_revision(&tenant("acme")), "x");
         let (writer, append) = (record.clone(), owner.remember(vec![change]));
         let writing = tokio::spawn(async move { writer.append(append, Durability::Lazy).await.unwrap() });
         // At another moment of the commit each time.
@@ -77,7 +77,7 @@ where
         let change = MemoryChange {
             drawer,
             key: format!("k{}%_/{n}", n % 2),
-            revision: record.next_revision(),
+            revision: record.next_revision(&tenant("acme")),
             value,
             trail: None,
         };
@@ -130,7 +130,7 @@ where
     let (acme, mut owner) = (tenant("acme"), Owner::new("acme", 1));
     let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(5)) });
     let change =
-        MemoryChange { drawer: Drawer::Global, key: "k".into(), revision: record.next_revision(), value, trail: None };
+        MemoryChange { drawer: Drawer::Global, key: "k".into(), revision: record.next_revision(&tenant("acme")), value, trail: None };
     record.append(owner.change(vec![Delta::Memory(change)]), Durability::Lazy).await.unwrap();
     // Time is what is written: an append much later sweeps.
     let mut late = owner.append(1);

@@ -1,18 +1,18 @@
 //! What every record does with sessions.
 
-use std::collections::BTreeMap;
-
 use ltmc_model::delta::{Delta, MemoryValue};
 use ltmc_model::hand_off::HandedOff;
 use ltmc_model::journal::{Act, Change, Entry, Event, RunStarted};
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::{Run, State, Target, Usage};
-use ltmc_model::session::{Fork, IfBusy, MAX_TIME, Part, Place, Session, Settings, Stage, Standing};
+use ltmc_model::session::{
+    Fork, Keep, MAX_PARTICIPANTS, MAX_TIME, Part, Place, Remains, Session, Settings, Stage, Standing,
+};
 use ltmc_model::{AgentName, Digest, Epoch, KeyId, Payload, RunId, SessionId, StepPath, Timestamp};
 
 use super::{Fixture, Store};
 use crate::sessions::SessionFilter;
-use crate::testing::sample::{Owner, at, put, run_id, started, tenant};
+use crate::testing::sample::{Owner, at, delete, put, run_id, started, tenant};
 use crate::{Append, Changes, Durability, Expect, Kind, ReadSessions as _, WriteCatalog as _, WriteJournal as _};
 
 fn id(name: &str) -> SessionId {
@@ -24,15 +24,7 @@ fn key(letter: char) -> KeyId {
 }
 
 fn settings(queue: u32) -> Settings {
-    Settings {
-        with: Target::Agent("echo".parse().unwrap()),
-        if_busy: IfBusy::Enqueue,
-        queue,
-        idle: 10_000,
-        turn: 5_000,
-        title: None,
-        participants: BTreeMap::new(),
-    }
+    Settings { queue, idle: 10_000, turn: 5_000, ..Settings::new(Target::Agent("echo".parse().unwrap())) }
 }
 
 async fn act<S: Store>(store: &S, of: &str, when: Timestamp, by: char, change: Change) {
@@ -51,7 +43,7 @@ async fn one<S: Store>(store: &S, of: &str, name: &str) -> Session {
 fn turn(of: &str, name: &str, (number, waits): (u32, bool), by: char, when: u64) -> (Owner, Append) {
     let mut owner = Owner::new(of, u64::from(number) + 100);
     owner.row = Run { session: id(name), turn: Some(number), by: key(by), updated_at: at(when), ..owner.row };
-    let place = Place { number, waits, interrupts: false };
+    let place = Place { number, waits, interrupts: false, sums_up: false };
     let begun = RunStarted { session: id(name), turn: Some(place), by: key(by), ..started(&tenant(of)) };
     let mut entries = vec![Entry { at: at(when), event: Event::RunStarted(Box::new(begun)) }];
     if waits {
@@ -153,7 +145,7 @@ pub async fn a_turn_that_is_not_at_work_changes_nothing<F: Fixture>(fixture: &F)
     write(&*store, append).await.unwrap();
     let (mut second, append) = turn("acme", "x", (2, true), 'a', 1);
     write(&*store, append).await.unwrap();
-    let change = || put(&Drawer::Global, "k", store.next_revision(), "v");
+    let change = || put(&Drawer::Global, "k", store.next_revision(&tenant("acme")), "v");
     let mut early = second.remember(vec![change()]);
     early.previous = Some(early.run.epoch);
     assert_eq!(write(&*store, early).await, Err(Kind::Displaced), "it waits");
@@ -185,7 +177,8 @@ pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
     let store = fixture.fresh().await;
     open(&*store, "acme", "x", settings(3)).await;
     let (of, drawer) = (tenant("acme"), |name: &str| Drawer::Session(id(name)));
-    let write_in = |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(), value.to_owned());
+    let write_in =
+        |key: &str, value: &str| put(&drawer("x"), key, store.next_revision(&tenant("acme")), value.to_owned());
     let by_client = async |name: &str| {
         let change = Change::Context { call: "memory.put".into(), about: name.into(), request: Digest([0; 32]) };
         let changes = Changes { deltas: vec![Delta::Memory(write_in(name, "client"))], expects: Vec::new() };
@@ -242,7 +235,7 @@ pub async fn what_memory_held_after_a_turn_is_kept<F: Fixture>(fixture: &F) {
     let epoch = one(&*store, "acme", "x").await.epoch;
     let fork = Some(Box::new(Fork { of: id("x"), at: 1, began: stamp(1), holder: None }));
     let opened = Change::SessionOpened { id: id("y"), settings: Box::new(settings(3)), fork };
-    let deltas = || vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(), "1"))];
+    let deltas = || vec![Delta::Memory(put(&drawer("y"), "a", store.next_revision(&tenant("acme")), "1"))];
     let stale = vec![Expect::SessionEpoch { session: id("x"), epoch: Epoch(epoch.0 - 1) }];
     let late = store.act_with(&of, at(9), act_of(opened.clone()), Changes { deltas: deltas(), expects: stale }).await;
     assert_eq!(late.unwrap_err().kind, Kind::Stale);
@@ -312,7 +305,8 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     let (mut first, append) = turn("acme", "busy", (1, false), 'a', 1);
     write(&*store, append).await.unwrap();
     for name in ["busy", "idle"] {
-        act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id(name), expired: false, now: false }).await;
+        act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id(name), expired: false, now: false, why: None })
+            .await;
     }
     assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closing);
     assert_eq!(one(&*store, "acme", "idle").await.standing, Standing::Closed);
@@ -321,7 +315,8 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
     assert_eq!(one(&*store, "acme", "busy").await.standing, Standing::Closed);
 
     let of = tenant("acme");
-    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), [(of.clone(), at(10_000))]);
+    assert_eq!(store.coming_sessions(at(9_999), None, 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(10_000), None, 10).await.unwrap(), [(of.clone(), at(10_000))]);
     assert_eq!(store.due_sessions(&of, at(9_999), None, 10).await.unwrap(), []);
     assert_eq!(due(&*store, "acme", 10_000, None, 10).await, [id("old")]);
     assert_eq!(
@@ -329,13 +324,14 @@ pub async fn sessions_close_and_expire<F: Fixture>(fixture: &F) {
         Err(Kind::Conflict),
         "it is too late"
     );
-    let expired = Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true, now: false } };
+    let expired =
+        Act { by: None, change: Change::SessionClosed { id: id("old"), expired: true, now: false, why: None } };
     let by = |expires| Changes { deltas: Vec::new(), expects: vec![Expect::OpenSession { id: id("old"), expires }] };
     let early = store.act_with(&of, at(9_999), expired.clone(), by(Some(at(9_999)))).await.unwrap_err();
     assert_eq!(early.kind, Kind::Stale);
     store.act_with(&of, at(10_000), expired, by(Some(at(10_000)))).await.unwrap();
     assert_eq!(one(&*store, "acme", "old").await.standing, Standing::Expired);
-    assert_eq!(store.coming_sessions(None, 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(99_999), None, 10).await.unwrap(), []);
 }
 
 /// Which of a tenant's sessions are due by `now`.
@@ -363,19 +359,157 @@ pub async fn sessions_that_are_due_are_read_tenant_by_tenant<F: Fixture>(fixture
     ] {
         open(&*store, of, name, Settings { idle, ..settings(3) }).await;
     }
-    act(&*store, "gamma", at(2), 'a', Change::SessionClosed { id: id("f"), expired: false, now: false }).await;
+    act(&*store, "gamma", at(2), 'a', Change::SessionClosed { id: id("f"), expired: false, now: false, why: None })
+        .await;
     let store = fixture.crash(store).await;
     let [acme, beta] = ["acme", "beta"].map(tenant);
-    let coming = store.coming_sessions(None, 10).await.unwrap();
+    let coming = store.coming_sessions(at(5_000), None, 10).await.unwrap();
     assert_eq!(coming, [(acme.clone(), at(2_000)), (beta.clone(), at(5_000))]);
-    assert_eq!(store.coming_sessions(None, 1).await.unwrap(), coming[..1]);
-    assert_eq!(store.coming_sessions(Some(&acme), 10).await.unwrap(), coming[1..]);
-    assert_eq!(store.coming_sessions(Some(&beta), 10).await.unwrap(), []);
+    assert_eq!(store.coming_sessions(at(4_999), None, 10).await.unwrap(), coming[..1], "what is due later is not read");
+    assert_eq!(store.coming_sessions(at(5_000), None, 1).await.unwrap(), coming[..1]);
+    assert_eq!(store.coming_sessions(at(5_000), Some(&acme), 10).await.unwrap(), coming[1..]);
+    assert_eq!(store.coming_sessions(at(5_000), Some(&beta), 10).await.unwrap(), []);
     assert_eq!(due(&*store, "acme", 8_999, None, 10).await, [id("b"), id("c"), id("a")]);
     assert_eq!(due(&*store, "acme", 9_000, None, 2).await, [id("b"), id("c")]);
     assert_eq!(due(&*store, "acme", 9_000, Some(&(at(2_000), id("b"))), 2).await, [id("c"), id("a")]);
     assert_eq!(due(&*store, "acme", 9_000, Some(&(at(3_000), id("a"))), 2).await, [id("d")]);
     assert_eq!(due(&*store, "gamma", 9_000, None, 10).await, []);
+}
+
+/// While it is being closed its one summary may begin, and nothing else; then its memory becomes an archive once, and is taken back no more.
+pub async fn a_session_is_summed_up_and_its_memory_archived<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    let (of, x) = (tenant("acme"), id("x"));
+    let summary = Some("editor".parse().unwrap());
+    open(&*store, "acme", "x", Settings { summary, keep: Keep::Archive, ..settings(3) }).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    let mut noted = first.append(1);
+    let drawer = Drawer::Session(x.clone());
+    noted.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
+    write(&*store, noted).await.unwrap();
+    let closed = |now| Change::SessionClosed { id: x.clone(), expired: false, now, why: None };
+    act(&*store, "acme", at(2), 'a', closed(false)).await;
+    let sums_up = |number| {
+        let (mut owner, mut append) = turn("acme", "x", (number, false), 'a', 3);
+        let place = Place { number, waits: false, interrupts: false, sums_up: true };
+        if let Event::RunStarted(begun) = &mut append.entries[0].event {
+            begun.turn = Some(place);
+        }
+        owner.row.turn = Some(number);
+        (owner, append)
+    };
+    assert_eq!(write(&*store, sums_up(2).1).await, Err(Kind::Conflict), "a turn is at work");
+    write(&*store, ended(&mut first, 3)).await.unwrap();
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.standing, session.due_at), (Standing::Closing, Some(at(2))));
+    assert_eq!(write(&*store, turn("acme", "x", (2, false), 'a', 3).1).await, Err(Kind::Conflict), "it is no summary");
+    let (mut last, append) = sums_up(2);
+    write(&*store, append).await.unwrap();
+    write(&*store, ended(&mut last, 4)).await.unwrap();
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.standing, session.summary, session.closed_at), (Standing::Closed, Some(2), Some(at(4))));
+    assert_eq!(write(&*store, sums_up(3).1).await, Err(Kind::Conflict), "it has one");
+
+    let gone = delete(&drawer, "k", store.next_revision(&tenant("acme")));
+    let archive = Some("{\"keys\":[]}".to_owned());
+    let change = Change::SessionForgotten { id: x.clone(), keys: 1, memory: Some(Remains::Archived), archive };
+    let expects = vec![Expect::Unsettled { session: x.clone() }];
+    let changes = Changes { deltas: vec![Delta::Memory(gone)], expects };
+    let settles = Act { by: None, change };
+    store.act_with(&of, at(5), settles.clone(), changes.clone()).await.unwrap();
+    let stale = store.act_with(&of, at(6), settles, Changes { deltas: Vec::new(), ..changes }).await.unwrap_err();
+    assert_eq!(stale.kind, Kind::Stale, "it is settled");
+    let store = fixture.crash(store).await;
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.memory, session.due_at), (Some(Remains::Archived), None));
+    assert_eq!(store.archive(&of, &x).await.unwrap().as_deref(), Some("{\"keys\":[]}"));
+    assert_eq!(store.archive(&of, &id("y")).await.unwrap(), None);
+    assert_eq!(store.changed_since(&of, &x, Epoch(0), (10, 100)).await.unwrap(), [], "it is not taken back");
+    let written = Change::Context { call: "memory.put".into(), about: String::new(), request: Digest([0; 32]) };
+    let late = Changes { deltas: Vec::new(), expects: vec![Expect::Unfinished { session: x }] };
+    let late = store.act_with(&of, at(7), Act { by: None, change: written }, late).await.unwrap_err();
+    assert_eq!(late.kind, Kind::Stale, "its memory is only read");
+}
+
+/// A run that a turn began writes into the session's memory as long as the turn counts, and the session is not over.
+pub async fn who_belongs_to_a_turn_that_is_undone_or_over_writes_no_memory<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let (mut first, append) = turn("acme", "x", (1, false), 'a', 1);
+    write(&*store, append).await.unwrap();
+    // A child of the turn, and one of that child.
+    let mut children = Vec::new();
+    let mut parent = first.row.id;
+    for number in [500, 501] {
+        let mut owner = Owner::new("acme", number);
+        owner.row = Run { session: id("x"), by: key('a'), updated_at: at(1), parent: Some(parent), ..owner.row };
+        let begun = RunStarted { session: id("x"), by: key('a'), ..started(&tenant("acme")) };
+        let append = owner.write(vec![Entry { at: at(1), event: Event::RunStarted(Box::new(begun)) }]);
+        write(&*store, append).await.unwrap();
+        parent = owner.row.id;
+        children.push(owner);
+    }
+    write(&*store, ended(&mut first, 2)).await.unwrap();
+    let notes = async |owner: &mut Owner, drawer: Drawer| {
+        let before = (owner.row.clone(), owner.previous);
+        let mut append = owner.append(1);
+        append.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
+        let written = write(&*store, append).await;
+        if written.is_err() {
+            (owner.row, owner.previous) = before;
+        }
+        written
+    };
+    let drawer = || Drawer::Session(id("x"));
+    notes(&mut children[1], drawer()).await.unwrap();
+    let back = Change::SessionRewound { id: id("x"), to: 0, began: Epoch(0), holder: None, keys: 0 };
+    act(&*store, "acme", at(3), 'a', back).await;
+    assert_eq!(notes(&mut children[1], drawer()).await, Err(Kind::Displaced), "its turn is undone");
+    notes(&mut children[1], Drawer::Global).await.unwrap();
+    act(&*store, "acme", at(4), 'a', Change::SessionClosed { id: id("x"), expired: false, now: false, why: None })
+        .await;
+    assert_eq!(notes(&mut children[0], drawer()).await, Err(Kind::Displaced), "the session is over");
+}
+
+/// What one tenant says in it is nothing of the other's.
+pub async fn sessions_of_two_tenants_by_one_name_are_two<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    for of in ["acme", "beta"] {
+        open(&*store, of, "x", settings(3)).await;
+    }
+    write(&*store, turn("acme", "x", (1, false), 'a', 1).1).await.unwrap();
+    let theirs = one(&*store, "beta", "x").await;
+    assert!(theirs.is_idle() && theirs.turns == 0);
+    write(&*store, turn("beta", "x", (1, false), 'a', 1).1).await.unwrap();
+    act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id("x"), expired: false, now: true, why: None }).await;
+    let theirs = one(&*store, "beta", "x").await;
+    assert_eq!((theirs.standing, theirs.interrupted, theirs.turns), (Standing::Open, 0, 1));
+}
+
+/// Whoever takes part may come later, and go; so many at most.
+pub async fn keys_come_and_go_in_a_session<F: Fixture>(fixture: &F) {
+    let store = fixture.fresh().await;
+    open(&*store, "acme", "x", settings(3)).await;
+    let parts = async |by: KeyId, part| {
+        let change = Change::SessionPart { session: id("x"), key: by.clone(), part };
+        let expects = vec![Expect::RoomInSession { session: id("x"), key: by }];
+        let changes = Changes { deltas: Vec::new(), expects };
+        store.act_with(&tenant("acme"), at(1), Act { by: None, change }, changes).await.map_err(|error| error.kind)
+    };
+    parts(key('b'), Some(Part::Observer)).await.unwrap();
+    parts(key('b'), Some(Part::Contributor)).await.unwrap();
+    assert_eq!(one(&*store, "acme", "x").await.settings.participants, [(key('b'), Part::Contributor)].into());
+    for number in 1..MAX_PARTICIPANTS {
+        parts(format!("{number:k>12}").parse().unwrap(), Some(Part::Observer)).await.unwrap();
+    }
+    assert_eq!(parts(key('z'), Some(Part::Observer)).await, Err(Kind::Stale), "there are as many as may be");
+    parts(key('b'), None).await.unwrap();
+    parts(key('z'), Some(Part::Observer)).await.unwrap();
+    let store = fixture.crash(store).await;
+    let session = one(&*store, "acme", "x").await;
+    assert_eq!((session.part_of(&key('b')), session.part_of(&key('z'))), (None, Some(Part::Observer)));
+    assert_eq!(session.settings.participants.len(), MAX_PARTICIPANTS);
 }
 
 /// The newest first, those that a key takes part in, in pages.
@@ -393,7 +527,8 @@ pub async fn lists_of_sessions_obey_every_filter<F: Fixture>(fixture: &F) {
         act(&*store, "acme", at(number as u64), by, change).await;
     }
     open(&*store, "beta", "0", settings(1)).await;
-    act(&*store, "acme", at(9), 'b', Change::SessionClosed { id: id("2"), expired: false, now: false }).await;
+    act(&*store, "acme", at(9), 'b', Change::SessionClosed { id: id("2"), expired: false, now: false, why: None })
+        .await;
     let list = async |filter: SessionFilter| {
         let found = store.sessions(&tenant("acme"), &SessionFilter { limit: 10, ..filter }).await.unwrap();
         found.into_iter().map(|one| one.id).collect::<Vec<_>>()
@@ -431,7 +566,7 @@ pub async fn a_session_that_is_closed_at_once_begins_nothing<F: Fixture>(fixture
     write(&*store, append).await.unwrap();
     let (mut second, append) = turn("acme", "x", (2, true), 'a', 1);
     write(&*store, append).await.unwrap();
-    act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id("x"), expired: false, now: true }).await;
+    act(&*store, "acme", at(2), 'a', Change::SessionClosed { id: id("x"), expired: false, now: true, why: None }).await;
     let store = fixture.crash(store).await;
     write(&*store, ended(&mut first, 3)).await.unwrap();
     assert_eq!(stages(&*store, "acme", "x").await, [(1, Stage::Over), (2, Stage::Queued)]);
@@ -454,7 +589,7 @@ pub async fn what_undoes_a_turn_may_come_late<F: Fixture>(fixture: &F) {
         Event::StepCompleted { step, attempt: 1, output: Payload::text("out"), usage }
     };
     let mut late = async |step: &str, drawer: &Drawer, key: &str| {
-        let change = put(drawer, key, store.next_revision(), "v");
+        let change = put(drawer, key, store.next_revision(&tenant("acme")), "v");
         let before = first.row.seq;
         let append = Append {
             changes: Changes::blind(vec![Delta::Memory(change)]),

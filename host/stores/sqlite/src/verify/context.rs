@@ -1,9 +1,9 @@
-//! Shared context against the chain: what stands in memory, in notes, facts and mailboxes is what the entries of the tenant's chain commit
+//! Shared context against the chain: what stands in memory, in notes, facts, mailboxes and topics is what the entries of the tenant's chain commit
 //! to, and what they commit to stands there.
 //!
 //! Of a chain that was begun by a build that did not commit to anything, only what was changed since can be compared.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ltmc_model::commitment::{self, Commitment, Place};
 use ltmc_model::journal::{Commits, Entry};
@@ -11,9 +11,9 @@ use ltmc_model::{Digest, Revision, RunId, Seq, TenantId, Timestamp};
 use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::{Connection, Row};
 
-use super::MOST_ROWS;
 use super::log::Logged;
-use crate::bind::{all, number, run_id, stamp};
+use super::{MOST_ROWS, arrivals};
+use crate::bind::{all, found, number, run_id, stamp};
 use crate::error::Error;
 use crate::{graph, memory, notes};
 
@@ -24,15 +24,27 @@ pub(super) struct Committed {
     is_whole: bool,
     /// From which entry of the chain on it does so of idempotency keys, too.
     keys_from: Option<u64>,
+    /// Whether it does so of events of topics, from its first entry on.
+    has_events: bool,
     places: HashMap<Place, Left>,
     logged: Logged,
 }
 
 /// What is left in a place, and by which entry.
-struct Left {
-    content: Digest,
-    ends_at: Option<Timestamp>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Left {
+    pub(super) content: Digest,
+    pub(super) ends_at: Option<Timestamp>,
     by: (RunId, Seq),
+}
+
+/// A place that something changed.
+pub(super) struct Changed {
+    pub(super) place: Place,
+    /// What was left there before; none: nothing.
+    pub(super) before: Option<Left>,
+    /// What is left there now.
+    pub(super) after: Option<Left>,
 }
 
 /// A row: its place, what it holds, and what it is called.
@@ -44,21 +56,30 @@ impl Committed {
         Self { logged, ..Self::default() }
     }
 
-    /// The next entry, at this place of the chain.
-    pub(super) fn saw(&mut self, place: u64, by: (RunId, Seq), bytes: &[u8]) {
-        let Ok(Some(Commits { several, with_keys })) = Entry::committed(bytes) else { return };
+    /// Whether the chain commits to what the tenant changed from its first entry on.
+    pub(super) fn is_whole(&self) -> bool {
+        self.is_whole
+    }
+
+    /// The next entry, at this place of the chain; what changes by it.
+    pub(super) fn saw(&mut self, place: u64, by: (RunId, Seq), bytes: &[u8]) -> Vec<Changed> {
+        let Ok(Some(Commits { several, with_keys, with_events })) = Entry::committed(bytes) else { return Vec::new() };
         self.is_whole |= place == 1;
+        self.has_events |= place == 1 && with_events;
         if with_keys {
             self.keys_from.get_or_insert(place);
         }
-        for commitment in several {
+        let mut change = |commitment: Commitment| {
             self.logged.saw(&commitment);
             let Commitment { place, content, ends_at } = commitment;
-            match content {
-                Some(content) => drop(self.places.insert(place, Left { content, ends_at, by })),
-                None => drop(self.places.remove(&place)),
-            }
-        }
+            let after = content.map(|content| Left { content, ends_at, by });
+            let before = match after {
+                Some(left) => self.places.insert(place, left),
+                None => self.places.remove(&place),
+            };
+            Changed { place, before, after }
+        };
+        several.into_iter().map(&mut change).collect()
     }
 
     /// Holds the tables against it.
@@ -77,7 +98,16 @@ impl Committed {
                 audit.damage.push(Damage { tenant: Some(tenant.clone()), run, seq, what });
             }
         };
+        if self.has_events {
+            for (subscription, event) in arrivals::unknown(snapshot, tenant, &self.contents(snapshot, tenant)?)? {
+                damage(
+                    None,
+                    format!("in `arrivals`, what `{subscription}` took in at {event} was published by nobody"),
+                );
+            }
+        }
         for (table, columns, read) in TABLES {
+            let is_whole = if table == "events" { self.has_events } else { self.is_whole };
             let mut statement = snapshot.prepare(&format!("select {columns} from {table} where tenant = ?"))?;
             let mut rows = statement.query([tenant.as_str()])?;
             while let Some(row) = rows.next()? {
@@ -91,9 +121,7 @@ impl Committed {
                         Some(left) => {
                             damage(Some(left.by), format!("in `{table}`, {name} is not what this entry made it"));
                         }
-                        None if self.is_whole => {
-                            damage(None, format!("in `{table}`, {name} is in no entry of the chain"))
-                        }
+                        None if is_whole => damage(None, format!("in `{table}`, {name} is in no entry of the chain")),
                         None => {}
                     }
                 }
@@ -119,8 +147,15 @@ impl Committed {
         if told > MOST_ROWS {
             damage_more(audit, tenant, told - MOST_ROWS);
         }
-        self.logged.finish(tenant, self.is_whole, audit);
+        self.logged.finish(tenant, self.is_whole, self.has_events, audit);
         Ok(())
+    }
+
+    /// What is left anywhere, where a subscription of the tenant's took anything in.
+    fn contents(&self, snapshot: &Connection, tenant: &TenantId) -> Result<HashSet<Digest>, Error> {
+        let sql = "select 1 from arrivals where tenant = ? limit 1";
+        let any = found(snapshot, sql, [tenant.as_str()])?.is_some();
+        Ok(any.then(|| self.places.values().map(|left| left.content).collect()).unwrap_or_default())
     }
 }
 
@@ -149,11 +184,12 @@ fn damage_more(audit: &mut Audit, tenant: &TenantId, more: usize) {
 type Read = fn(&Row<'_>) -> Result<Vec<Found>, Error>;
 
 /// Each table with the columns that its rows are read from.
-const TABLES: [(&str, &str, Read); 4] = [
+const TABLES: [(&str, &str, Read); 5] = [
     ("memory", "scope, owner, key, revision, expires_at, value", memory_row),
     ("notes", "id, text, metadata, revision, kept_at", note_row),
     ("facts", graph::COLUMNS, fact_row),
     ("mail", "id, agent, event", mail_row),
+    ("events", "id, topic, event", event_row),
 ];
 
 fn memory_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
@@ -186,4 +222,10 @@ fn mail_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
     let (id, agent): (_, String) = (Revision(number(row.get(0)?)), row.get(1)?);
     let content = commitment::mail(&agent, row.get_ref(2)?.as_blob().unwrap_or_default());
     Ok(vec![(commitment::mail_place(id), content, format!("a message to `{agent}`"))])
+}
+
+fn event_row(row: &Row<'_>) -> Result<Vec<Found>, Error> {
+    let (id, topic): (_, String) = (Revision(number(row.get(0)?)), row.get(1)?);
+    let content = commitment::event(&topic, row.get_ref(2)?.as_blob().unwrap_or_default());
+    Ok(vec![(commitment::event_place(id), content, format!("an event of `{topic}`"))])
 }

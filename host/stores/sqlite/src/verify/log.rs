@@ -1,12 +1,13 @@
 //! The log of changes against the chain: what a row of it says is what an entry of its tenant's chain commits to.
 //!
-//! Not compared: what nothing commits to (events of topics, in whose hands messages are, how far runs came), and that a key of memory is
+//! Not compared: what nothing commits to (in whose hands messages are, how far runs came), and that a key of memory is
 //! gone, for one that has come to its end goes without an entry. Whether rows are missing the counts tell.
 
 use std::collections::HashMap;
 
 use ltmc_model::commitment::{Commitment, Place};
 use ltmc_model::delta::Delta;
+use ltmc_model::message::Channel;
 use ltmc_model::{Digest, Position, TenantId};
 use ltmc_ports::journal::{Audit, Damage};
 use rusqlite::Connection;
@@ -19,9 +20,15 @@ use crate::error::Error;
 /// What rows of a tenant's say, as far as no entry was seen that commits to it, and where they stand.
 #[derive(Default)]
 pub(super) struct Logged {
-    said: HashMap<(Place, Option<Digest>), Position>,
+    said: HashMap<(Place, Option<Digest>), Said>,
     /// Rows that say something in one place and something else in another.
     wrong: Vec<Position>,
+}
+
+/// Where a row stands, and whether it is an event of a topic.
+struct Said {
+    position: Position,
+    is_event: bool,
 }
 
 impl Logged {
@@ -49,8 +56,14 @@ impl Logged {
         if matches!(delta, Delta::Memory(change) if change.value.is_none()) {
             return;
         }
-        let said = Commitment::of(delta).into_iter().map(|one| ((one.place, one.content), position));
-        self.said.extend(said);
+        let is_event = matches!(delta, Delta::Sent(message) if matches!(message.channel, Channel::Topic(_)));
+        for Commitment { place, content, .. } in Commitment::of(delta) {
+            let before = self.said.insert((place, content), Said { position, is_event });
+            // What a place holds has a revision, or an id: it comes there once.
+            if before.is_some() && content.is_some() {
+                self.wrong.push(position);
+            }
+        }
     }
 
     /// An entry commits to this.
@@ -58,12 +71,11 @@ impl Logged {
         self.said.remove(&(commitment.place, commitment.content));
     }
 
-    /// All of the tenant's chain was seen; whether it commits to all that its tenant changed.
-    pub(super) fn finish(self, tenant: &TenantId, is_whole: bool, audit: &mut Audit) {
+    /// All of the tenant's chain was seen; whether it commits to all that its tenant changed, and to events of topics.
+    pub(super) fn finish(self, tenant: &TenantId, is_whole: bool, has_events: bool, audit: &mut Audit) {
         let mut rows = self.wrong;
-        if is_whole {
-            rows.extend(self.said.into_values());
-        }
+        let said = self.said.into_values().filter(|said| if said.is_event { has_events } else { is_whole });
+        rows.extend(said.map(|said| said.position));
         rows.sort_unstable();
         rows.dedup();
         let more = rows.len().saturating_sub(MOST_ROWS);

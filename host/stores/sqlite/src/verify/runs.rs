@@ -38,7 +38,8 @@ pub(super) fn compare(snapshot: &Connection, deleted: &Deleted, audit: &mut Audi
     }
     let sql = "select tenant, id, session, by_key, state, target, name, parent, \
                (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first limit 1), \
-               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first desc limit 1) from runs r";
+               (select frames from journal j where j.tenant = r.tenant and j.run = r.id order by first desc limit 1), \
+               turn from runs r";
     let mut statement = snapshot.prepare(sql)?;
     let (mut rows, mut told) = (statement.query([])?, 0);
     while let Some(row) = rows.next()?
@@ -69,6 +70,10 @@ fn differs(row: &Row<'_>, first: &[u8], last: &[u8]) -> Result<Option<String>, E
     let (session, by): (String, String) = (row.get(2)?, row.get(3)?);
     let (target, name): (String, String) = (row.get(5)?, row.get(6)?);
     if let Some(Entry { event: Event::RunStarted(started), .. }) = entry(frames::read(first).next()) {
+        let turn: Option<u32> = row.get(10)?;
+        if turn != started.turn.map(|place| place.number) {
+            return Ok(Some("the run's row says that it is another turn than its journal".to_owned()));
+        }
         let (of, key) = (&started.session, &started.by);
         if of.as_str() != session || key.as_str() != by {
             return Ok(Some(format!("the run's row says session {session} of key {by}, its journal {of} of {key}")));

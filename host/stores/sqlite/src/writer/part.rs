@@ -71,10 +71,7 @@ impl Writer {
         next.runs.insert((tenant.clone(), run), end);
         let by = match &part.work {
             Work::Append(append) => append.run.turn.map_or(By::Anybody, By::Turn),
-            Work::Act { act, .. } => match &act.change {
-                Change::SessionRewound { .. } | Change::SessionOpened { .. } => By::Rewinding,
-                _ => By::Anybody,
-            },
+            Work::Act { act, .. } => By::of_act(&act.change),
         };
         for (delta, bytes) in part.work.changes().deltas.iter().zip(&part.deltas) {
             next.position = next.position.next();

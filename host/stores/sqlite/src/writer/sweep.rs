@@ -1,10 +1,9 @@
 //! What has expired is thrown away: now and then, and not all at once.
 
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ltmc_model::delta::{Delta, MemoryChange};
-use ltmc_model::{Position, Revision, Timestamp};
+use ltmc_model::{Position, Timestamp};
 use ltmc_ports::StoreError;
 use rusqlite::params;
 
@@ -40,10 +39,11 @@ impl Writer {
         let mut deltas = Vec::new();
         for (of, scope, owner, key) in self.ended(now).map_err(|e| error::store(OP, e))? {
             let drawer = drawer(scope, owner).map_err(read)?;
-            let revision = Revision(self.tail.revision.fetch_add(1, Ordering::Relaxed) + 1);
+            let of = tenant(of).map_err(read)?;
+            let revision = self.tail.revisions.draw(&of);
             let delta = Delta::Memory(MemoryChange { drawer, key, revision, value: None, trail: None });
             let bytes = delta.to_bytes();
-            deltas.push((tenant(of).map_err(read)?, delta, bytes));
+            deltas.push((of, delta, bytes));
         }
         if deltas.is_empty() {
             return Ok(());

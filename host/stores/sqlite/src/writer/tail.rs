@@ -11,6 +11,7 @@ use tokio::sync::{broadcast, watch};
 
 use super::Writer;
 use crate::deltas::Row;
+use crate::revisions::Revisions;
 
 /// The log's end, and who follows it.
 #[derive(Clone)]
@@ -18,7 +19,7 @@ pub(crate) struct Tail {
     pub(crate) ends: watch::Sender<Ends>,
     pub(crate) news: broadcast::Sender<Arc<Group>>,
     pub(crate) newest: Arc<Newest>,
-    pub(crate) revision: Arc<AtomicU64>,
+    pub(crate) revisions: Arc<Revisions>,
 }
 
 /// The newest place of each topic: who follows some of them sees at once whether there is anything for it.

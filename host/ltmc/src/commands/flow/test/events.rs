@@ -53,7 +53,7 @@ impl Others {
         for event in &self.events {
             tokio::time::sleep_until(begun + event.after).await;
             let Coming { topic, kind, subject, source, data, after: _ } = event.clone();
-            let id = record.next_revision();
+            let id = record.next_revision(&caller.tenant);
             let source = source.unwrap_or_else(|| format!("/keys/{}", caller.key));
             let (about, time) = (topic.to_string(), clock.now());
             let event = message::Event {

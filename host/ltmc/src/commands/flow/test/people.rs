@@ -13,7 +13,7 @@ use ltmc_model::question::{Asked, Token};
 use ltmc_model::workflow::cases::{Answer, Gives};
 use ltmc_model::workflow::places::is_at;
 use ltmc_model::workflow::{Document, StepName};
-use ltmc_model::{Revision, RunId};
+use ltmc_model::{Revision, RunId, TenantId};
 use ltmc_orchestration::Runs;
 use ltmc_ports::questions::{QuestionFilter, ReadQuestions as _};
 use ltmc_ports::testing::MemoryRecord;
@@ -41,8 +41,8 @@ impl WriteJournal for Overheard {
         receipt
     }
 
-    fn next_revision(&self) -> Revision {
-        self.record.next_revision()
+    fn next_revision(&self, tenant: &TenantId) -> Revision {
+        self.record.next_revision(tenant)
     }
 }
 

@@ -10,8 +10,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use ltmc_journal::History;
 use ltmc_model::agent::{Agent, AgentRef, Export};
+use ltmc_model::call::coordination::HandOff;
 use ltmc_model::call::memory::{Delete, Put};
 use ltmc_model::caller::{Caller, Role};
+use ltmc_model::effect::Refusal;
 use ltmc_model::failure::{Code, Failure};
 use ltmc_model::journal::{Act, Change};
 use ltmc_model::manifest::Manifest;
@@ -257,7 +259,7 @@ async fn record(
     };
     let own = put(&document.name, document.to_json());
     let started = stubs.iter().map(|(name, stub)| put(name, format!("{{name: {name}, flow: {{agent: {stub}}}}}")));
-    let grants = ["memory:read:session", "memory:write:session"].map(str::parse::<Capability>);
+    let grants = ["memory:read:session", "memory:write:session", "hand-off:*"].map(str::parse::<Capability>);
     let grants = grants.into_iter().collect::<Result<Vec<_>, _>>()?;
     let granted = |agent: &Agent| Change::GrantsSet {
         agent: agent.name.clone(),
@@ -415,7 +417,11 @@ impl Runner for Actors {
                 Ok(Outcome::Violations(found.iter().map(violation).collect()))
             }
             (Gives::Fail(failure), _) => Err(failure.clone()),
-            (Gives::Output(_) | Gives::Violations(_), _) => {
+            (Gives::HandsOff { to, reason, passed }, Export::Agent) => {
+                let call = HandOff { to: to.clone(), reason: reason.clone(), passed: passed.clone() };
+                hand_off(gate.as_ref(), call).await.map(|()| Outcome::Output(job.input.clone()))
+            }
+            (Gives::Output(_) | Gives::Violations(_) | Gives::HandsOff { .. }, _) => {
                 let why = format!("agent `{}` was called in another part than its answer is for", job.agent);
                 self.silent.lock().unwrap_or_else(PoisonError::into_inner).insert(why.clone());
                 Err(Failure::new(Code::BadStep, why))
@@ -423,6 +429,19 @@ impl Runner for Actors {
         };
         (ended, Usage::default())
     }
+}
+
+/// Hands on what an agent holds; where that is refused, the agent fails with why.
+async fn hand_off(gate: &(dyn Gate + 'static), call: HandOff) -> Result<(), Failure> {
+    let to = call.to.clone();
+    gate.call(call).await?.map_err(|refusal| {
+        let why = match refusal {
+            Refusal::Invalid(why) | Refusal::Quota(why) => why,
+            Refusal::NotFound => "there is no such agent".to_owned(),
+            other => format!("{other:?}"),
+        };
+        Failure::new(Code::AgentError, format!("it is not handed to `{to}`: {why}"))
+    })
 }
 
 /// Does what an agent does to the session's memory.

@@ -487,3 +487,54 @@ cases:
         assert_eq!(verdict::differences(&document, case, &played), Vec::<String>::new(), "{}", case.name);
     }
 }
+
+const DESK: &str = "
+name: desk
+flow: {hand-off: {start: front, among: [front, money, tech], at-most: 3}, id: desk}
+";
+
+/// What is told of cases of a conversation that is handed on.
+fn told_of_desk(cases: &str) -> Vec<Vec<String>> {
+    let document = Document::parse(DESK, None).unwrap_or_else(|faults| panic!("{faults}"));
+    let Cases(cases) = Cases::parse(cases, &document).unwrap_or_else(|faults| panic!("{faults}"));
+    let one = |case: &Case| verdict::differences(&document, case, &stage::play(&document, case).unwrap());
+    cases.iter().map(one).collect()
+}
+
+#[test]
+fn conversations_are_handed_on_as_a_case_says() {
+    let told = told_of_desk(
+        "
+agents:
+  front: {hand-off: {to: money, reason: it is about money}}
+  tech: {output: mended}
+cases:
+  - name: money answers
+    agents: {money: {output: paid}}
+    expect: {result: paid, outputs: {desk: paid}}
+  - name: it goes on to tech
+    agents: {money: {hand-off: {to: tech, passed: {order: 7}}}}
+    expect: {result: mended}
+  - name: nobody hands it to themselves
+    agents: {front: {hand-off: {to: front}}}
+    expect: {failed: {code: agent-error, message: nobody hands it to themselves}}
+  - name: it goes round
+    agents: {money: {hand-off: {to: front}}}
+    expect: {failed: {code: agent-error, message: at most 3 hand-offs}}
+  - name: what is expected otherwise is told
+    agents: {money: {output: paid}}
+    expect: {result: mended}
+",
+    );
+    assert_eq!(told[..4], [(); 4].map(|()| Vec::<String>::new()));
+    assert!(told[4].iter().any(|line| line.contains("paid")), "{told:?}");
+}
+
+#[test]
+fn who_holds_no_conversation_hands_none_on() {
+    let document = Document::parse(FLOW, None).unwrap();
+    let cases =
+        "agents:\n  check: {hand-off: {to: read}}\n  style: {hand-off: {reason: so}}\ncases: [{name: one, expect: {}}]";
+    let faults = Cases::parse(cases, &document).unwrap_err().to_string();
+    assert!(faults.contains("holds no conversation") && faults.contains("`to` is missing"), "{faults}");
+}
