@@ -99,9 +99,18 @@ async fn lapses(host: &Host) -> Result<(BTreeMap<String, usize>, BTreeMap<String
     for number in 0..WORKERS {
         let name = format!("worker-{number}");
         published.insert(name.clone(), 0);
-        let history = host.get(&format!("/v1/agents/{name}/state/history?limit=500")).await?.expect(200).json();
-        let entries = history["items"].as_array().context("a history")?;
-        ended.insert(name, entries.iter().filter(|entry| entry["timed"] == true).count());
+        let (mut times, mut cursor) = (0, String::new());
+        loop {
+            let path = format!("/v1/agents/{name}/state/history?limit=100{cursor}");
+            let history = host.get(&path).await?.expect(200).json();
+            let entries = history["items"].as_array().context("a history")?;
+            times += entries.iter().filter(|entry| entry["timed"] == true).count();
+            match history["next"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => break,
+            }
+        }
+        ended.insert(name, times);
     }
     let mut after = 0;
     loop {

@@ -480,6 +480,9 @@ fn show_turn(turn: &Value) {
     };
     ui::line(format!("{} {at}  {by}  {state}  run {}", style(format!("{number}.")).bold(), text(turn, "run")));
     ui::line(format!("  > {}", said(&turn["input"])));
+    if let Some(agent) = turn["answered-by"].as_str() {
+        ui::line(format!("  {} {agent}", style("answered by").dim()));
+    }
     if let Some(to) = turn["handed-over"].as_str() {
         ui::line(format!("  {} to {to} by a person", style("handed on").dim()));
     }
@@ -488,8 +491,7 @@ fn show_turn(turn: &Value) {
         ui::line(format!("  {} {from} → {to}: {reason}", style("handed on").dim()));
     }
     if turn["output"].is_object() {
-        let by = turn["answered-by"].as_str().map_or_else(String::new, |agent| format!("{} ", style(agent).dim()));
-        ui::line(format!("  < {by}{}", said(&turn["output"])));
+        ui::line(format!("  < {}", said(&turn["output"])));
     }
     let error = &turn["error"];
     if error.is_object() {

@@ -282,8 +282,7 @@ async fn one_end(at: u64, how: Fault, left: Left) -> bool {
     let id = world.host(&record, []).sessions.open(&caller(), wanted, None).await.unwrap().id;
     let live = async |host: &Host| {
         for said in ["a", "b"] {
-            let said = say(host, &caller(), &id, said);
-            drop(tokio::time::timeout(MINUTE, said).await);
+            drop(tokio::time::timeout(MINUTE, say(host, &caller(), &id, said)).await);
         }
         // Who is not answered closes it again.
         drop(tokio::time::timeout(MINUTE, host.sessions.close(&caller(), &id, Closing::Drain)).await);

@@ -16,7 +16,7 @@ use ltmc_ports::{Bus as _, ReadJournal as _, ReadMemory as _, ReadStates as _, W
 use serde_json::{Value, json};
 
 use crate::crash::{Left, every_way};
-use crate::guest::{Guest, Script, agent, text};
+use crate::guest::{Guest, agent, text};
 use crate::host::{Host, Line, Request, World, in_paused_time, tenant};
 
 const MINUTE: Duration = Duration::from_secs(60);

@@ -10,7 +10,7 @@ use ltmc_model::run::Target;
 use ltmc_model::session::{IfBusy, Settings};
 use ltmc_model::{Digest, Payload, SessionId};
 use ltmc_orchestration::SayRequest;
-use ltmc_ports::testing::suite::Fixture as _;
+use ltmc_ports::Record as _;
 use ltmc_tenancy::Error;
 use stateright::semantics::{ConsistencyTester as _, LinearizabilityTester, SequentialSpec};
 
