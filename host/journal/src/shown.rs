@@ -7,7 +7,7 @@
 //! To add a kind of event whose content is large or not everybody's: a line in [`Shown::of`].
 
 use ltmc_model::effect::{Refusal, Reply};
-use ltmc_model::fork::{Answer, Conflict, Done};
+use ltmc_model::fork::{Answer, Conflict, Done, Merged};
 use ltmc_model::journal::{Amendment, Decided, Effect, Entry, Event, Placed, RunStarted};
 use ltmc_model::question::Question;
 use ltmc_model::workflow::Node;
@@ -138,14 +138,7 @@ impl Show {
                 }
             }
             Event::BranchChanged(done) => self.branch(done, &mut parts),
-            Event::ContextMerged(merged) => {
-                let changed = std::mem::take(&mut merged.changed);
-                let bytes = changed.iter().map(|(key, side)| key.len() + side.size()).sum();
-                if !changed.is_empty() {
-                    parts.insert("changed".into(), self.of_context(&changed, bytes, "memory:read"));
-                }
-                self.conflicts(&mut merged.conflicts);
-            }
+            Event::ContextMerged(merged) => self.merged(merged, &mut parts),
             Event::ContextConflicted { conflicts, .. } => self.conflicts(conflicts),
             Event::ConflictRaised(raised) => {
                 if let Some(current) = raised.current.take() {
@@ -202,6 +195,16 @@ impl Show {
                 parts.insert(name.into(), self.of_context(&value, bytes, right));
             }
         }
+    }
+
+    /// What branches came to together.
+    fn merged(&mut self, merged: &mut Merged, parts: &mut Map<String, Value>) {
+        let changed = std::mem::take(&mut merged.changed);
+        let bytes = changed.iter().map(|(key, side)| key.len() + side.size()).sum();
+        if !changed.is_empty() {
+            parts.insert("changed".into(), self.of_context(&changed, bytes, "memory:read"));
+        }
+        self.conflicts(&mut merged.conflicts);
     }
 
     /// What is of shared context, to those who may look at that.

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use futures::StreamExt as _;
 use ltmc_context::merge::{Joined, Joining};
 use ltmc_journal::fold::{Step, not_needed};
 use ltmc_journal::runlog::Commit;

@@ -37,10 +37,7 @@ pub(crate) fn perform(db: &Connection, tenant: &TenantId, at: Timestamp, act: &A
         Change::AgentPushed(agent) => push(db, tenant, agent)?,
         Change::AgentUpgraded { agent, grants_of } => {
             push(db, tenant, agent)?;
-            let sql = "insert into grants (tenant, agent, digest, grants, carry) \
-                       select tenant, agent, ?3, grants, carry from grants where tenant = ?1 and agent = ?2 and digest = ?4 \
-                       on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
-            execute(db, sql, params![tenant, agent.name.as_str(), &agent.digest.0[..], &grants_of.0[..]])?;
+            take_over(db, tenant, agent, grants_of)?;
         }
         Change::AgentDeleted { name } => {
             execute(db, "delete from agents where tenant = ? and name = ?", params![tenant, name.as_str()])?;
@@ -137,8 +134,7 @@ fn grant(
                order by pushed desc limit 1)) \
                on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
     let version = digest.map(|digest| &digest.0[..]);
-    execute(db, sql, params![tenant, agent, version, json(&grants), carry.as_str()])?;
-    Ok(())
+    execute(db, sql, params![tenant, agent, version, json(&grants), carry.as_str()])
 }
 
 /// The newest version of its name.
@@ -158,6 +154,14 @@ fn push(db: &Connection, tenant: &str, agent: &Agent) -> Result<(), rusqlite::Er
                (select digest from agents where tenant = ?1 and name = ?2 order by pushed desc limit ?3)";
     execute(db, sql, params![tenant, agent.name.as_str(), VERSIONS_WITH_GRANTS as i64])?;
     Ok(())
+}
+
+/// A version of an agent has what another one was granted.
+fn take_over(db: &Connection, tenant: &str, agent: &Agent, grants_of: &Digest) -> Result<(), rusqlite::Error> {
+    let sql = "insert into grants (tenant, agent, digest, grants, carry) \
+               select tenant, agent, ?3, grants, carry from grants where tenant = ?1 and agent = ?2 and digest = ?4 \
+               on conflict (tenant, agent, digest) do update set grants = excluded.grants, carry = excluded.carry";
+    execute(db, sql, params![tenant, agent.name.as_str(), &agent.digest.0[..], &grants_of.0[..]])
 }
 
 /// Changes what each version of an agent was granted.
