@@ -146,7 +146,8 @@ impl Sessions {
             let kept = sessions.read.memory_after(&by.tenant, &id, turn, MOST).await?;
             check_moved(kept.iter().map(|(key, value)| (key, Some(value))))?;
             let holder = since.last().map_or(session.holder.clone(), |turn| turn.holder.clone());
-            let deltas = sessions.put_back((&by.tenant, &new), kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
+            let deltas = sessions
+                .put_back((&by.tenant, &new), kept.into_iter().map(|(key, value)| (key, Some(value))).collect());
             let fork = Some(Box::new(Fork { of: id.clone(), at, began: turn, holder }));
             let change = Change::SessionOpened { id: new.clone(), settings: Box::new(settings), fork };
             let mut expects = vec![

@@ -13,8 +13,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
 use crate::Record;
 use crate::bind::{
-    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of,
-    time,
+    all, blob, execute, from_json, int, json, number, one, parsed, run_id, stamp, tenant as tenant_of, time,
 };
 use crate::deltas::By;
 use crate::error::{Error, wrong};
@@ -141,12 +140,7 @@ impl ReadSessions for Record {
 }
 
 /// By when the first of each tenant's is due: neither those that are due later are looked at, nor how many each tenant has.
-fn coming(
-    db: &Connection,
-    by: Timestamp,
-    after: &str,
-    limit: u32,
-) -> Result<Vec<(TenantId, Timestamp)>, Error> {
+fn coming(db: &Connection, by: Timestamp, after: &str, limit: u32) -> Result<Vec<(TenantId, Timestamp)>, Error> {
     let sql = format!(
         "select tenant, due_at from session_times indexed by session_times_due where due_at <= ? and tenant > ? \
          and tenant not in {DELETED} order by tenant limit ?"

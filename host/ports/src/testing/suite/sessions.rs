@@ -454,7 +454,8 @@ pub async fn who_belongs_to_a_turn_that_is_undone_or_over_writes_no_memory<F: Fi
     let notes = async |owner: &mut Owner, drawer: Drawer| {
         let before = (owner.row.clone(), owner.previous);
         let mut append = owner.append(1);
-        append.changes = Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
+        append.changes =
+            Changes::blind(vec![Delta::Memory(put(&drawer, "k", store.next_revision(&tenant("acme")), "v"))]);
         let written = write(&*store, append).await;
         if written.is_err() {
             (owner.row, owner.previous) = before;

@@ -39,7 +39,13 @@ fn kept(due: Option<u64>) -> Kept {
 async fn write<S: Store>(store: &S, of: &str, (agent, key): (&str, &str), value: Option<Kept>) {
     let value = value.map(|kept| MemoryValue { bytes: kept.to_bytes(), expires_at: None });
     let drawer = Drawer::State(agent.parse().unwrap());
-    let change = MemoryChange { drawer, key: key.to_owned(), revision: store.next_revision(&tenant("acme")), value, trail: None };
+    let change = MemoryChange {
+        drawer,
+        key: key.to_owned(),
+        revision: store.next_revision(&tenant("acme")),
+        value,
+        trail: None,
+    };
     let act = Change::Context { call: "state.set".into(), about: String::new(), request: Digest([0; 32]) };
     let changes = Changes::blind(vec![Delta::Memory(change)]);
     store.act_with(&tenant(of), at(1), Act { by: None, change: act }, changes).await.unwrap();
