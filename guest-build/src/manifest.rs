@@ -29,7 +29,9 @@ pub fn of_package(package: &Package) -> anyhow::Result<Vec<u8>> {
     }
     for (field, value) in own {
         match field.as_str() {
-            "asks" | "accepts" | "input" | "isolation" | "limits" | "state" | "subscriptions" => manifest[field] = value,
+            "asks" | "accepts" | "input" | "isolation" | "limits" | "state" | "subscriptions" => {
+                manifest[field] = value
+            }
             _ => {
                 bail!(
                     "[package.metadata.ltmc] has an unknown field `{field}`; known are asks, accepts, input, isolation, limits, state, subscriptions"

@@ -146,8 +146,15 @@ impl Context {
         let Ok(Some(declared)) = Declared::of(&agent.manifest) else { return Ok(None) };
         let Some(key) = declared.key(Some(session)) else { return Ok(None) };
         let patience = Duration::ZERO;
-        let whose =
-            Whose { tenant, session: Some(session), agent: Some(&agent.name), within: None, client: None, patience };
+        let whose = Whose {
+            tenant,
+            session: Some(session),
+            agent: Some(&agent.name),
+            within: None,
+            client: None,
+            cause: None,
+            patience,
+        };
         let found = Found::of(self.memory.item(whose, &state::drawer(&agent.name), &key, now).await?.as_ref());
         Ok(match found.kept.as_ref().map(|kept| declared.standing(kept.as_ref(), now)) {
             Ok(Standing::Quarantined(why)) => Some(why),

@@ -45,7 +45,8 @@ impl Context {
     ) -> Result<Result<Option<Lapse>, Refusal>, StoreError> {
         let agent = &timer.agent;
         let patience = locks::patience(0);
-        let whose = Whose { tenant, session: None, agent: Some(agent), within: None, client: None, patience };
+        let whose =
+            Whose { tenant, session: None, agent: Some(agent), within: None, client: None, cause: None, patience };
         let drawer = state::drawer(agent);
         let found = Found::of(self.memory.item(whose, &drawer, &timer.key, now).await?.as_ref());
         let Ok(Some(kept)) = &found.kept else { return Ok(Ok(None)) };
@@ -61,6 +62,7 @@ impl Context {
             key: timer.key.clone(),
             revision: revision(),
             value: Some(value(&next)),
+            trail: None,
         };
         let mut deltas = vec![Delta::Memory(written)];
         if let (Some((topic, kind)), Some(to)) = (&emits, &to) {

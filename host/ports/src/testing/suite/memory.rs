@@ -90,8 +90,13 @@ pub async fn what_has_expired_is_not_there<F: Fixture>(fixture: &F) {
     let (acme, drawer, mut owner) = (tenant("acme"), Drawer::Global, Owner::new("acme", 1));
     // Later than any append of these tests: what has expired may be thrown away.
     let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(1_000_000_000)) });
-    let change =
-        MemoryChange { drawer: drawer.clone(), key: "k".into(), revision: store.next_revision(&tenant("acme")), value, trail: None };
+    let change = MemoryChange {
+        drawer: drawer.clone(),
+        key: "k".into(),
+        revision: store.next_revision(&tenant("acme")),
+        value,
+        trail: None,
+    };
     store.append(owner.remember(vec![change]), Lazy).await.unwrap();
     let there = async |millis| store.get(&acme, &drawer, "k", at(millis)).await.unwrap().is_some();
     assert_eq!((there(999_999_999).await, there(1_000_000_000).await), (true, false));

@@ -129,8 +129,13 @@ where
     let record = fixture.fresh().await;
     let (acme, mut owner) = (tenant("acme"), Owner::new("acme", 1));
     let value = Some(MemoryValue { bytes: "v".into(), expires_at: Some(at(5)) });
-    let change =
-        MemoryChange { drawer: Drawer::Global, key: "k".into(), revision: record.next_revision(&tenant("acme")), value, trail: None };
+    let change = MemoryChange {
+        drawer: Drawer::Global,
+        key: "k".into(),
+        revision: record.next_revision(&tenant("acme")),
+        value,
+        trail: None,
+    };
     record.append(owner.change(vec![Delta::Memory(change)]), Durability::Lazy).await.unwrap();
     // Time is what is written: an append much later sweeps.
     let mut late = owner.append(1);
