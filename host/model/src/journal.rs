@@ -10,7 +10,7 @@ use crate::failure::Failure;
 use crate::fork::{Answer, Conflict, Done, Merged, Raised};
 use crate::hand_off::HandedOff;
 use crate::memory::Item;
-use crate::message::Topic;
+use crate::message::{Topic, Trail};
 use crate::question::{Question, Token};
 use crate::run::Usage;
 use crate::{AgentName, Digest, Epoch, KeyId, Payload, Position, Revision, RunId, StepPath, Timestamp};
@@ -256,9 +256,6 @@ pub enum Event {
         position: Position,
         /// The event, in JSON.
         event: Payload,
-        /// What follows from it: so does what the run does from then on, where that is further than what it follows from already.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        trail: Option<Box<Trail>>,
         /// What follows from it: so does what the run does from then on, where that is further than what it follows from already.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         trail: Option<Box<Trail>>,
