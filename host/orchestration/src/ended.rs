@@ -12,7 +12,7 @@ use ltmc_model::journal::Change;
 use ltmc_model::memory::Drawer;
 use ltmc_model::run::Target;
 use ltmc_model::session::{Keep, MAX_ARCHIVE, MAX_MOVED, MAX_MOVED_BYTES, Place, Remains, Session};
-use ltmc_model::{Digest, Epoch, Payload, SessionId, Timestamp};
+use ltmc_model::{Digest, Epoch, Payload, SessionId, TenantId, Timestamp};
 use ltmc_policy::Action;
 use ltmc_ports::{Changes, Expect, Kind, StoreError};
 use ltmc_tenancy::Error;

@@ -42,7 +42,8 @@ mod tests {
         let subscribed = Event::Subscribed { node: node.clone(), topic, subject: None, kind: None, after };
         let mut so_far = vec![subscribed.clone()];
         assert_eq!(next(&so_far), Decision::just(Todo::Listen { node: node.clone() }));
-        so_far.push(Event::EventTaken { node: node.clone(), position: Position(57), event: Payload::text("it") });
+        let (position, event) = (Position(57), Payload::text("it"));
+        so_far.push(Event::EventTaken { node: node.clone(), position, event, trail: None });
         assert_eq!(next(&so_far), Decision::Done(node.clone()));
         let cancelled = [subscribed, Event::WaitCancelled { node: node.clone() }];
         assert!(!matches!(next(&cancelled), Decision::Do(todos) if todos == [Todo::Await { node: node.clone() }]));
