@@ -10,7 +10,7 @@ use std::time::Duration;
 use ltmc_journal::RunLog;
 use ltmc_model::caller::{Caller, Role};
 use ltmc_model::journal::{Event, Follows, RunStarted, Semantics};
-use ltmc_model::message::{self, Trail};
+use ltmc_model::message::Trail;
 use ltmc_model::run::{Target, is_traceparent};
 use ltmc_model::schedule::Scheduled;
 use ltmc_model::session::Place as Turn;
