@@ -58,13 +58,13 @@ const MIGRATIONS: [&str; 26] = [
     include_str!("../migrations/0017_rewinds.sql"),
     include_str!("../migrations/0018_triggers.sql"),
     include_str!("../migrations/0019_coming_sessions.sql"),
-    include_str!("../migrations/0028_cascades.sql"),
-    include_str!("../migrations/0029_watched_memory.sql"),
-    include_str!("../migrations/0030_gathered_events.sql"),
-    include_str!("../migrations/0025_ended_sessions.sql"),
-    include_str!("../migrations/0026_state_timers.sql"),
-    include_str!("../migrations/0021_kept_revisions.sql"),
-    include_str!("../migrations/0022_session_times.sql"),
+    include_str!("../migrations/0020_cascades.sql"),
+    include_str!("../migrations/0021_watched_memory.sql"),
+    include_str!("../migrations/0022_gathered_events.sql"),
+    include_str!("../migrations/0023_ended_sessions.sql"),
+    include_str!("../migrations/0024_state_timers.sql"),
+    include_str!("../migrations/0025_kept_revisions.sql"),
+    include_str!("../migrations/0026_session_times.sql"),
 ];
 
 /// Where the record is, and how it is to be kept.
