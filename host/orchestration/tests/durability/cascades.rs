@@ -16,7 +16,7 @@ use ltmc_model::trigger::{Feed, MAX_CASCADE, OnPoison, Stage, Trigger, Watched};
 use ltmc_model::{Digest, Payload, Position, Revision};
 use ltmc_orchestration::cascade::{Extent, Traced};
 use ltmc_ports::testing::{Fault, MemoryRecord, sample};
-use ltmc_ports::{Bus as _, Changes, ReadCascades as _, ReadLog as _, WriteCatalog as _};
+use ltmc_ports::{Bus as _, Changes, ReadCascades as _, ReadLog as _, WriteCatalog as _, WriteJournal as _};
 use ltmc_tenancy::Error;
 use serde_json::json;
 
@@ -288,14 +288,15 @@ fn changes_of_memory_start_runs_and_end_where_they_cause_each_other() {
         let record = record(&world, "loop", watching("loop/", "bump")).await;
         plant(&record, "other", watching("other/", "bump")).await;
         let host = world.host(&record, []);
-        let put = async |number: u64, key: &str| {
-            let delta = Delta::Memory(sample::put(&Drawer::Global, key, Revision(number), "0"));
+        let put = async |key: &str| {
+            let revision = record.next_revision(&tenant());
+            let delta = Delta::Memory(sample::put(&Drawer::Global, key, revision, "0"));
             let change = Change::Context { call: "memory.put".into(), about: key.into(), request: Digest::of(b"") };
             let act = Act { by: Some(caller().key), change };
             record.act_with(&tenant(), world.clock().now(), act, Changes::blind(vec![delta])).await.unwrap();
         };
-        put(9_000, "loop/a").await;
-        put(9_001, "nobody/a").await;
+        put("loop/a").await;
+        put("nobody/a").await;
         tokio::time::sleep(SECOND * 60).await;
         let row = row(&record, "loop").await;
         assert_eq!((row.started, row.dead, row.waiting), (11, 1, 0), "{row:?}");

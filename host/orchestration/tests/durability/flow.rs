@@ -62,7 +62,7 @@ fn a_debounced_key_starts_one_run_with_its_last_event() {
         tokio::time::sleep(SECOND * 10).await;
         let given: Vec<Value> =
             inputs(&host.record).await.into_iter().map(|(_, input)| input["data"]["n"].clone()).collect();
-        assert_eq!(given, [json!(104), json!(4)]);
+        assert_eq!(given, [json!(4), json!(104)]);
         let row = row(&host.record, "feed").await;
         assert_eq!((row.started, row.superseded, row.waiting, row.dead), (2, 8, 0, 0));
         // One that never is quiet is not put off for ever.
@@ -143,9 +143,10 @@ fn events_that_belong_together_start_one_run_and_what_is_missing_is_told() {
         // It waits no longer than that, and then is what there is.
         tokio::time::sleep(SECOND * 60).await;
         let given = inputs(&host.record).await;
-        assert_eq!((given.len(), &given[1].1["missing"]), (2, &json!(["packed"])), "{given:?}");
-        tokio::time::sleep(SECOND * 120).await;
-        assert_eq!((inputs(&host.record).await.len(), row(&host.record, "feed").await.waiting), (3, 0));
+        let missing: Vec<&Value> = given.iter().map(|(_, input)| &input["missing"]).collect();
+        // The second that was paid is another one of the same order.
+        assert_eq!(missing, [&json!([]), &json!(["packed"]), &json!(["packed"])], "{given:?}");
+        assert_eq!(row(&host.record, "feed").await.waiting, 0);
     });
 }
 

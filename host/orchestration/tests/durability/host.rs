@@ -47,7 +47,7 @@ pub(crate) fn in_paused_time<T>(test: impl Future<Output = T>) -> T {
 }
 
 /// What every agent is granted.
-const GRANTS: [&str; 15] = [
+const GRANTS: [&str; 16] = [
     "log",
     "memory:read:*",
     "memory:write:*",
@@ -58,6 +58,7 @@ const GRANTS: [&str; 15] = [
     "message:send:*",
     "message:receive",
     "message:publish:*",
+    "message:subscribe:*",
     "call:*",
     "hand-off:*",
     "ask:*",

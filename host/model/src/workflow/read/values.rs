@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::tree::{Kind, Tree};
 use super::super::{Condition, Pick, Place, Source, Template, Test, With};
-use super::Reader;
+use super::{Reader, nearest};
 use crate::filter::{Filter, is_attribute};
 use crate::message::MAX_ATTRIBUTE;
 
@@ -164,7 +164,17 @@ impl Reader {
                 pick.zip(test).map(|(pick, test)| Condition::Test { pick, test })
             }
             _ => {
-                self.fault(tree.place, "a condition has one of `pick` (with a test), `all`, `any` and `not`");
+                let mut message = "a condition has one of `pick` (with a test), `all`, `any` and `not`".to_owned();
+                let mut words = vec!["pick", "all", "any", "not"];
+                if self.scope.is_of_event {
+                    message.push_str(", or of `exact`, `prefix` and `suffix`");
+                    words.extend(["exact", "prefix", "suffix"]);
+                }
+                let meant = fields.left.iter().find_map(|(key, _)| nearest(&key.name, words.iter().copied()));
+                if let Some(meant) = meant {
+                    message.push_str(&format!("; did you mean `{meant}`?"));
+                }
+                self.fault(tree.place, message);
                 return None;
             }
         };
