@@ -273,7 +273,7 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
 
 pub(super) const EVERYTHING: &str = r#"
 name: everything
-on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}, {topic: orders, where: {all: [{exact: {type: order.paid}}, {prefix: {subject: a}}, {suffix: {subject: z}}, {pick: $.data.sum, at-least: 10}]}, at-once: 2, on-poison: skip}]
+on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}, {topic: orders, where: {all: [{exact: {type: order.paid}}, {prefix: {subject: a}}, {suffix: {subject: z}}, {pick: $.data.sum, at-least: 10}]}, at-once: 2, on-poison: skip}, {memory: board/, scope: agent, owner: x}]
 flow:
   sequence:
     - agent: read
@@ -823,7 +823,7 @@ flow: {agent: a}
     let json = document.to_json();
     assert_eq!(Document::from_json(&json).unwrap(), document, "{json}");
     assert!(
-        json.contains(r#""rate":{"per":"1m","starts":10}"#) && json.contains(r#""by":"$.event/data/order""#),
+        json.contains(r#""rate":{"starts":10,"per":"1m"}"#) && json.contains(r#""by":"$.event/data/order""#),
         "{json}"
     );
     let faults = faults(

@@ -77,13 +77,15 @@ const EVERYWHERE: &str = "tenancy/src/authority.rs: perform";
 
 /// Calls that change something and are a guest's alone: they are about its attempt, its own mailbox, its run's children, the
 /// conversation that it holds, its own state, or its log.
-const GUESTS: [&str; 12] = [
+const GUESTS: [&str; 14] = [
     "attempt.checkpoint",
+    "coordination.ask",
     "coordination.begin",
     "coordination.call",
     "coordination.hand-back",
     "coordination.hand-off",
     "coordination.join",
+    "coordination.need",
     "log.write",
     "messages.ack",
     "messages.receive",
