@@ -206,8 +206,13 @@ pub(super) fn digest(
 /// A content type, as two of them are the same: a text that says nothing of its charset is in UTF-8.
 fn same(content_type: &str) -> String {
     let Ok(mime) = content_type.parse::<mime::Mime>() else { return content_type.to_owned() };
-    let is_text = mime.type_() == mime::TEXT && mime.get_param(mime::CHARSET).is_none();
-    if is_text { format!("{mime}; charset=utf-8") } else { mime.to_string() }.to_ascii_lowercase()
+    let mut same = mime.essence_str().to_owned();
+    // How they are set apart says nothing.
+    mime.params().for_each(|(name, value)| same.extend(["; ", name.as_str(), "=", value.as_str()]));
+    if mime.type_() == mime::TEXT && mime.get_param(mime::CHARSET).is_none() {
+        same.push_str("; charset=utf-8");
+    }
+    same.to_ascii_lowercase()
 }
 
 /// For how long to wait for the end.
