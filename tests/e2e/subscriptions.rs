@@ -331,7 +331,7 @@ async fn what_is_wrong_with_an_event_is_told() -> Result<()> {
     for (wrong, why) in [
         (json!({"prefx": {"type": "a"}}), "did you mean `prefix`?"),
         (json!({"exact": {"Type": "a"}}), "`Type` is no attribute"),
-        (json!({"sql": "type = 'a'"}), "`sql`"),
+        (json!({"sql": "type = 'a'"}), "or of `exact`, `prefix` and `suffix`"),
     ] {
         let put = host.request(Method::PUT, "/v1/subscriptions/wrong", &host.admin);
         let answer = host.send(put.json(&json!({"topic": "a", "agent": "echo", "where": wrong}))).await?.expect(400);

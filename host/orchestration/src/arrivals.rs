@@ -14,9 +14,7 @@ use ltmc_model::caller::Caller;
 use ltmc_model::gather::{Gather, Gathered, Group, MAX_BATCH, Waiting};
 use ltmc_model::journal::Change;
 use ltmc_model::message::{Event, Events, Published, Trail};
-use ltmc_model::trigger::{
-    Feed, MAX_AT_ONCE, MAX_BEHIND, MAX_CASCADE, MAX_DEAD, MAX_WAITING, Stage, Trigger, TriggerId, Watched,
-};
+use ltmc_model::trigger::{Feed, MAX_AT_ONCE, MAX_BEHIND, MAX_DEAD, MAX_WAITING, Stage, Trigger, TriggerId, Watched};
 use ltmc_model::{Position, TenantId};
 use ltmc_policy::Turns;
 use ltmc_ports::log::{Interest, Rows};
@@ -168,7 +166,7 @@ impl Triggers {
         let found = found(&row.trigger, page.events, behind);
         let dead: Vec<_> = found.iter().filter_map(|one| Some((one.position, one.dead.clone()?))).collect();
         let is_told = trouble.is_some();
-        let intake = Intake { after, upto, found, cascade: MAX_CASCADE, at: self.now(), trouble };
+        let intake = Intake { after, upto, found, cascade: self.cascade, at: self.now(), trouble };
         // Where another host was there before, it has said all of this.
         if !self.write.take_in(tenant, &row.id, row.digest, intake).await? {
             return Ok(Dealt::Done);

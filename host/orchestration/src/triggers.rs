@@ -10,7 +10,7 @@ use ltmc_model::agent::AgentRef;
 use ltmc_model::caller::Caller;
 use ltmc_model::journal::Change;
 use ltmc_model::manifest::Manifest;
-use ltmc_model::trigger::{MAX_OF_A_TENANT, Planted, Trigger, TriggerId, Verdict};
+use ltmc_model::trigger::{MAX_CASCADE, MAX_OF_A_TENANT, Planted, Trigger, TriggerId, Verdict};
 use ltmc_model::workflow::{self, Document};
 use ltmc_model::{KeyId, Position, TenantId, Timestamp, WorkflowName};
 use ltmc_policy::Action;
@@ -33,6 +33,8 @@ pub struct Triggers {
     pub(crate) runs: Runs,
     /// Told when there may be something to do that no event tells of.
     pub(crate) changed: Notify,
+    /// So many events may follow from one.
+    pub(crate) cascade: u32,
     /// Whether anybody's watches memory, as it was when it was looked last.
     pub(crate) watches_memory: AtomicBool,
 }
@@ -55,7 +57,22 @@ impl Triggers {
     /// Over these ports.
     pub fn new(ports: Ports) -> Self {
         let Ports { read, write, bus, cascades, runs } = ports;
-        Self { read, write, bus, cascades, runs, changed: Notify::new(), watches_memory: AtomicBool::new(false) }
+        Self {
+            read,
+            write,
+            bus,
+            cascades,
+            runs,
+            changed: Notify::new(),
+            cascade: MAX_CASCADE,
+            watches_memory: AtomicBool::new(false),
+        }
+    }
+
+    /// The same, where so many events may follow from one.
+    #[must_use]
+    pub fn with_cascade(self, most: u32) -> Self {
+        Self { cascade: most, ..self }
     }
 
     /// A tenant's subscriptions by name, after `after`.

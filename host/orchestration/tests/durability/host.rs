@@ -75,6 +75,8 @@ pub(crate) struct World {
     room: Option<u64>,
     is_sealed: bool,
     recalls: bool,
+    /// So many events follow from one.
+    cascade: u32,
 }
 
 /// Goes with tokio's time, from a moment on.
@@ -97,12 +99,18 @@ impl World {
             room: None,
             is_sealed: false,
             recalls: false,
+            cascade: ltmc_model::trigger::MAX_CASCADE,
         }
     }
 
     /// Every host has an index of notes, which follows the record.
     pub(crate) fn recalling(self) -> Self {
         Self { recalls: true, ..self }
+    }
+
+    /// In every host so many events may follow from one.
+    pub(crate) fn with_cascade(self, most: u32) -> Self {
+        Self { cascade: most, ..self }
     }
 
     /// Every host has room for so many runs alive.
@@ -256,7 +264,10 @@ impl World {
             async move { schedules.tick().await }
         });
         let (read, write, bus, cascades) = (record.clone(), record.clone(), record.clone(), record.clone());
-        let triggers = Arc::new(Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() }));
+        let triggers = Arc::new(
+            Triggers::new(triggers::Ports { read, write, bus, cascades, runs: runs.clone() })
+                .with_cascade(self.cascade),
+        );
         let listening = tokio::spawn({
             let triggers = triggers.clone();
             async move { triggers.listen().await }
