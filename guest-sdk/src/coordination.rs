@@ -219,7 +219,7 @@ pub fn need(need: Need, input: impl IntoPayload) -> Result<Child, Error> {
 /// People who can be asked: whoever has a key of the tenant with this role, or one that may more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Admins.
+    /// Those with the role `admin` alone.
     Admin,
     /// Authors, and admins.
     Author,

@@ -523,7 +523,7 @@ async fn an_edit_of_what_follows_the_journals_is_found() -> Result<()> {
         ("an event of a topic", "update events set topic = 'orders'", "an event of `orders`"),
         (
             "an event that nobody published",
-            "insert into events select tenant, topic, position + 1000, id + 1000, event, subject from events",
+            "insert into events select tenant, topic, position + 1000, id + 1000, event, subject, cause from events",
             "in no entry",
         ),
         (

@@ -42,7 +42,7 @@ pub enum Gather {
 /// Events that start a run together because there are so many.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch {
-    /// How many.
+    /// So many events of a key start the run at once.
     pub events: u32,
     /// After how many milliseconds from the first it is what there is.
     pub within: u64,
@@ -183,7 +183,7 @@ impl Join {
 /// How many runs start in how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rate {
-    /// How many.
+    /// How many runs start at most.
     pub starts: u32,
     /// In how many milliseconds, wherever these begin.
     pub per: u64,

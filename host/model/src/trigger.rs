@@ -121,7 +121,7 @@ pub enum Feed {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Watched {
-    /// In which drawer.
+    /// The scope, and whose memory in it.
     pub drawer: Drawer,
     /// What they begin with.
     pub prefix: String,

@@ -76,7 +76,7 @@ pub struct Taken {
 pub struct Passed {
     /// The subscription.
     pub by: TriggerId,
-    /// Why.
+    /// Why it did not, as people are told.
     pub why: &'static str,
 }
 

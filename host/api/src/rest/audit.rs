@@ -244,8 +244,7 @@ fn said(change: Change) -> (&'static str, String, Value) {
             ("turn-lost", session.to_string(), json!({"turn": number, "run": run, "why": why}))
         }
         Change::StateLapsed { agent, key, from, to, topic } => {
-            let detail = json!({"key": key, "from": from, "to": to, "topic": topic});
-            ("state-lapsed", agent.to_string(), detail)
+            ("state-lapsed", agent.to_string(), json!({"key": key, "from": from, "to": to, "topic": topic}))
         }
         Change::Context { call, about, .. } => ("context-changed", about, json!({"call": call})),
         Change::Refused { action, why } => ("refused", action, json!({"why": why})),

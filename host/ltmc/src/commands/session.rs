@@ -216,17 +216,7 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
             Ok(())
         }
         Command::Fork { session, at, title } => {
-            let mut body = json!({ "at": at, "title": title });
-            if let Some(fields) = body.as_object_mut() {
-                fields.retain(|_, value| !value.is_null());
-            }
-            let forked = client.post(&format!("{}/fork", path(&session)), Some(&body)).await?.json()?;
-            if as_json {
-                ui::json(&forked)
-            } else {
-                ui::line(text(&forked, "id"))
-            }
-            Ok(())
+            fork(&client, &session, json!({ "at": at, "title": title }), as_json).await
         }
         Command::Export { session } => {
             ui::json(&exported(&client, &session).await?);
@@ -265,6 +255,19 @@ pub(crate) async fn run(command: Command, context: Context) -> anyhow::Result<()
         }
         Command::Close { session, now } => close(&client, &session, now, as_json).await,
     }
+}
+
+async fn fork(client: &Client, session: &SessionId, mut body: Value, as_json: bool) -> anyhow::Result<()> {
+    if let Some(fields) = body.as_object_mut() {
+        fields.retain(|_, value| !value.is_null());
+    }
+    let forked = client.post(&format!("{}/fork", path(session)), Some(&body)).await?.json()?;
+    if as_json {
+        ui::json(&forked);
+    } else {
+        ui::line(text(&forked, "id"));
+    }
+    Ok(())
 }
 
 async fn history(client: &Client, session: &SessionId, limit: u32, as_json: bool) -> anyhow::Result<()> {

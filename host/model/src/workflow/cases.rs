@@ -68,7 +68,7 @@ pub enum Gives {
     HandsOff {
         /// The agent that holds it next.
         to: AgentName,
-        /// Why.
+        /// What the next one is told as the reason.
         reason: String,
         /// What passes besides the conversation.
         passed: Option<Payload>,

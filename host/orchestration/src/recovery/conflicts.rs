@@ -49,7 +49,7 @@ pub struct OfTurns {
 pub struct OfTurn {
     /// The turn's number.
     pub turn: u32,
-    /// Its run.
+    /// The run that is the turn.
     pub run: RunId,
     /// Where, what conflicts, and how it was settled.
     #[serde(flatten)]

@@ -21,7 +21,7 @@ const MOST_TURNS: usize = 1_000;
 /// Bytes of what was said and answered in one, where one turn is not larger by itself.
 const MOST_BYTES: usize = 8 << 20;
 
-/// From where on.
+/// Which turns of a long conversation are given.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

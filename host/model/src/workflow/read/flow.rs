@@ -12,7 +12,7 @@ use crate::gather::{Batch, Gather, Join, LEAST_WAIT, MAX_BATCH, MAX_PARTS, MOST_
 const MAX_NAME: usize = 64;
 
 impl Reader {
-    /// `rate`.
+    /// How often a subscription starts runs at most; none where it says nothing, or something wrong.
     pub(super) fn rate(&mut self, fields: &mut Fields<'_>) -> Option<Rate> {
         let tree = fields.take("rate")?;
         let mut parts = self.object(tree, "`rate`")?;
