@@ -284,7 +284,10 @@ async fn one_end(at: u64, how: Fault, left: Left) -> bool {
         for said in ["a", "b"] {
             drop(tokio::time::timeout(MINUTE, say(host, &caller(), &id, said)).await);
         }
-        // Who is not answered closes it again.
+        // A host that died does nothing any more. Who is not answered closes it again.
+        if host.line.is_dead() {
+            return;
+        }
         drop(tokio::time::timeout(MINUTE, host.sessions.close(&caller(), &id, Closing::Drain)).await);
     };
     let host = world.host(&record, [(at, how)]);

@@ -237,7 +237,11 @@ impl World {
             take_ups: record.clone(),
             subscriptions,
             authority: authority.clone(),
-            crossing: Arc::new(ltmc_crossing::Shared { authority, context, clock: self.clock.clone() }),
+            crossing: Arc::new(ltmc_crossing::Shared {
+                authority: authority.clone(),
+                context,
+                clock: self.clock.clone(),
+            }),
             runner: sandbox.clone(),
             pins: Pins::new(record.clone(), Arc::new(Shelf)),
             clock: self.clock.clone(),
@@ -280,7 +284,7 @@ impl World {
         });
         let going = [waking, ticking, listening, attending].map(AbortOnDropHandle::new);
         let going = going.into_iter().chain(following).collect();
-        Host { record, line, sandbox, runs, schedules, triggers, sessions, lapses, index, _going: going }
+        Host { record, authority, line, sandbox, runs, schedules, triggers, sessions, lapses, index, _going: going }
     }
 
     /// Everything in memory that the scripts can reach, but what they keep under `clock/`; and what the topic `news` has.
@@ -331,6 +335,8 @@ pub(crate) type Contents = BTreeMap<(Drawer, String), String>;
 /// One host.
 pub(crate) struct Host<R = MemoryRecord> {
     pub(crate) record: Arc<R>,
+    /// Who changes the catalog by it has the host know at once.
+    pub(crate) authority: Arc<Authority>,
     pub(crate) line: Arc<Line<R>>,
     pub(crate) sandbox: Arc<Sandbox>,
     pub(crate) runs: Runs,

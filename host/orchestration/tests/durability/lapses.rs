@@ -205,7 +205,7 @@ fn a_state_whose_agent_is_gone_or_is_another_by_now_ends_as_that_says() {
         let _ending = ending(&host);
         events(&host, "start").await;
         let change = Change::AgentDeleted { name: "worker".parse().unwrap() };
-        record.act(&tenant(), world.clock().now(), Act { by: None, change }).await.unwrap();
+        host.authority.act(&tenant(), None, change).await.unwrap();
         tokio::time::sleep(12 * MINUTE).await;
         let (left, _) = kept(&record, &world).await;
         assert_eq!((left.state.as_str(), left.due), ("working", None), "nobody says what comes after it");
@@ -239,7 +239,7 @@ async fn one_life(at: u64, how: Fault, left: Left) -> bool {
         key: Some("once".into()),
         ..Request::call("worker")
     };
-    drop(tokio::time::timeout(MINUTE, host.ask_until_told(&request)).await);
+    drop(tokio::time::timeout(MINUTE / 2, host.ask_until_told(&request)).await);
     tokio::time::sleep(12 * MINUTE).await;
     let crashed = host.line.is_dead();
     let record = match left {

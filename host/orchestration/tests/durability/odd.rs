@@ -173,10 +173,10 @@ fn ten_thousand_messages_find_so_many_places() {
 #[test]
 fn an_agent_that_was_deleted_takes_only_its_own_part_of_a_conversation_with_it() {
     in_paused_time(async {
-        let (world, host, id) = host(IfBusy::Enqueue).await;
+        let (_, host, id) = host(IfBusy::Enqueue).await;
         let delete = async |name: &str| {
-            let act = Act { by: None, change: Change::AgentDeleted { name: name.parse().unwrap() } };
-            host.record.act(&tenant(), world.clock().now(), act).await.unwrap();
+            let change = Change::AgentDeleted { name: name.parse().unwrap() };
+            host.authority.act(&tenant(), None, change).await.unwrap();
         };
         delete("three").await;
         assert_eq!(told(&host, &id, "hello").await.unwrap(), "one: hello");
@@ -195,7 +195,7 @@ fn an_agent_that_was_deleted_takes_only_its_own_part_of_a_conversation_with_it()
 #[test]
 fn whom_the_document_dropped_is_shown_as_the_holder_no_more() {
     in_paused_time(async {
-        let (world, host, id) = host(IfBusy::Enqueue).await;
+        let (_, host, id) = host(IfBusy::Enqueue).await;
         told(&host, &id, "one>two").await.unwrap();
         let held = async || {
             let session = host.sessions.get(&caller(), &id).await.unwrap();
@@ -205,7 +205,7 @@ fn whom_the_document_dropped_is_shown_as_the_holder_no_more() {
         let source = "name: desk\nflow: {hand-off: {start: one, among: [one, three]}}".to_owned();
         let (name, digest) = ("desk".parse().unwrap(), Digest::of(source.as_bytes()));
         let change = Change::WorkflowPut { name, source, digest, schedules: Vec::new(), triggers: Vec::new() };
-        host.record.act(&tenant(), world.clock().now(), Act { by: None, change }).await.unwrap();
+        host.authority.act(&tenant(), None, change).await.unwrap();
         assert_eq!(held().await.as_deref(), Some("one"));
         assert_eq!(told(&host, &id, "hello").await.unwrap(), "one: hello");
         let history = host.sessions.history(&caller(), &id, 0, 10).await.unwrap();
