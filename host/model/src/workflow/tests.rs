@@ -273,7 +273,7 @@ fn words_that_old_yaml_took_for_truth_are_texts() {
 
 pub(super) const EVERYTHING: &str = r#"
 name: everything
-on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}, {topic: orders, where: {all: [{exact: {type: order.paid}}, {prefix: {subject: a}}, {suffix: {subject: z}}, {pick: $.data.sum, at-least: 10}]}, at-once: 2, on-poison: skip}, {memory: board/, scope: agent, owner: x}]
+on: [{schedule: 0 6 * * 1-5, zone: Europe/Berlin, overlap: parallel, catch-up: 2h, input: {a: 1}}, {topic: orders, where: {all: [{exact: {type: order.paid}}, {prefix: {subject: a}}, {suffix: {subject: z}}, {pick: $.data.sum, at-least: 10}]}, at-once: 2, on-poison: skip, rate: {starts: 10, per: 1m}}, {memory: board/, scope: agent, owner: x, debounce: 5s}, {topic: b, batch: {events: 20, within: 10s}}, {topic: c, join: {of: {paid: {exact: {type: p}}, packed: {pick: $.data.k, equals: 1}}, by: $.data.order, need: all, within: 1h}}]
 flow:
   sequence:
     - agent: read
