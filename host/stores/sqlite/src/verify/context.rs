@@ -154,8 +154,10 @@ impl Committed {
     /// What is left anywhere, where a subscription of the tenant's took anything in.
     fn contents(&self, snapshot: &Connection, tenant: &TenantId) -> Result<HashSet<Digest>, Error> {
         let sql = "select 1 from arrivals where tenant = ? limit 1";
-        let any = found(snapshot, sql, [tenant.as_str()])?.is_some();
-        Ok(any.then(|| self.places.values().map(|left| left.content).collect()).unwrap_or_default())
+        if found(snapshot, sql, [tenant.as_str()])?.is_none() {
+            return Ok(HashSet::new());
+        }
+        Ok(self.places.values().map(|left| left.content).collect())
     }
 }
 
