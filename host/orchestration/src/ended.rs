@@ -35,11 +35,8 @@ impl Sessions {
         let lasts = Duration::from_millis(session.settings.turn);
         let may_wait = session.closed_at.is_some_and(|closed| self.now() < closed.after(lasts));
         let why = match self.begin_summary(session, place, agent).await {
-            Ok(()) => {
-                // It is looked again in time for one that takes too long.
-                self.news.tell(&session.tenant);
-                return Ok(true);
-            }
+            // Its first entries may still be refused: it is looked again after a while, whether it has begun and, later, whether it takes too long.
+            Ok(()) => return Ok(false),
             // Somebody else was faster: what is due now is another thing.
             Err(Error::Store(error)) if error.kind == Kind::Conflict => return Ok(false),
             Err(Error::Store(error)) if may_wait => return Err(error),
