@@ -142,9 +142,13 @@ async fn come_to(host: &Host, workflow: &str, wanted: &str) -> Result<Vec<String
     loop {
         answer_all(host).await?;
         let mut states = states(host, workflow).await?;
-        for run in states.remove("quarantined").into_iter().flatten() {
+        let set_aside = states.remove("quarantined").unwrap_or_default();
+        for run in &set_aside {
             println!("{run} was set aside; resumed");
             host.send(host.request(Method::POST, &format!("/v1/runs/{run}/resume"), &host.admin)).await?.expect(202);
+        }
+        if !set_aside.is_empty() {
+            continue;
         }
         if states.len() <= 1 && states.contains_key(wanted) {
             return Ok(states.remove(wanted).unwrap_or_default());
