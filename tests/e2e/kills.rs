@@ -79,7 +79,12 @@ flow:
     - {{agent: never, id: slow, with: {{n: 0, sleep_ms: 0, scope: agent}}, timeout: 1h}}
     - {{agent: sleeper, with: $.input.sleeps, timeout: 300ms, on-error: [{{when: {{pick: $.error.code, equals: timed-out}}, do: {{agent: late, with: {ONE}}}}}]}}
     - {{parallel: [{{agent: first, with: {ONE}}}, {{agent: sleeper, id: second, with: $.input.sleeps}}], need: any}}
-    - {{agent: caller, id: publisher, with: $.input.needs}}
+    - agent: caller
+      id: publisher
+      with: $.input.needs
+      # A need that nobody met is told as a value: it is published again.
+      validate: {{json-schema: {{prefixItems: [true, {{properties: {{ok: {{items: {{required: [count]}}}}}}}}]}}}}
+      retry: {{attempts: 9, backoff: 1ms}}
     - {{agent: caller, id: asker, with: $.input.asks, retry: {{attempts: 9, backoff: 1ms, on: [limit-wall]}}}}
     - {{sequence: [{{agent: again, with: {ONE}}}, {{agent: flaky, id: later, with: {{until: 2}}, retry: {{attempts: 2, backoff: 1ms}}}}]}}
 "#
