@@ -42,7 +42,7 @@ pub(crate) fn run(plan: &Plan) -> Result<Vec<Line>> {
         // Round 0 warms both up.
         for number in 0..=plan.rounds {
             let mapped = rig::timed_run(&host, "mapped", &input).await?.as_secs_f64() * 1e3;
-            let cascaded = cascaded(&host, usize::from(number) + 1).await?.as_secs_f64() * 1e3;
+            let cascaded = cascaded(&host, number + 1).await?.as_secs_f64() * 1e3;
             if let Some(number) = number.checked_sub(1) {
                 reference.add(mapped);
                 measured.add(cascaded);
