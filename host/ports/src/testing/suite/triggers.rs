@@ -443,6 +443,8 @@ pub async fn so_many_events_follow_from_one<F: Fixture>(fixture: &F) {
     let why = "budget: more than 3 events followed from the one that all of it began with, /s a".to_owned();
     let wanted = [("feed".to_owned(), 7, why.clone()), ("other".to_owned(), 6, why)];
     assert_eq!(dead(&store).await, wanted);
+    // An act is on disk, and so is everything before it.
+    act(&*store, Some(&author()), put("third", trigger("t"))).await;
     let store = fixture.crash(store).await;
     // A day later, what began with another event has it forgotten.
     let late = Intake {
